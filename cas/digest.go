@@ -1,0 +1,94 @@
+package cas
+
+import (
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"strings"
+
+	"github.com/zeebo/blake3"
+)
+
+// DigestSize is the length of a Digest in bytes.
+const DigestSize = 32
+
+// A Digest is the BLAKE3-256 hash of some plain bytes. The zero Digest is not
+// the digest of anything that Ferry stores; see [Digest.IsZero].
+type Digest [DigestSize]byte
+
+// digestPrefix starts the text form of a Digest.
+const digestPrefix = "blake3:"
+
+// Sum returns the digest of b.
+func Sum(b []byte) Digest { return Digest(blake3.Sum256(b)) }
+
+// Hasher computes a Digest of what is written to it.
+type Hasher struct{ h *blake3.Hasher }
+
+var _ hash.Hash = (*blake3.Hasher)(nil)
+
+// NewHasher returns an empty Hasher.
+func NewHasher() *Hasher { return &Hasher{blake3.New()} }
+
+// Write adds p to the hash. It never fails.
+func (h *Hasher) Write(p []byte) (int, error) { return h.h.Write(p) }
+
+// Digest returns the digest of all that was written since the last Reset.
+func (h *Hasher) Digest() Digest {
+	var d Digest
+	h.h.Sum(d[:0])
+	return d
+}
+
+// Reset makes the Hasher empty again.
+func (h *Hasher) Reset() { h.h.Reset() }
+
+// String returns the text form, "blake3:" and 64 lower-case hexadecimal digits.
+func (d Digest) String() string { return digestPrefix + hex.EncodeToString(d[:]) }
+
+// Hex returns the 64 lower-case hexadecimal digits, as used in object names.
+func (d Digest) Hex() string { return hex.EncodeToString(d[:]) }
+
+// Short returns the first 12 hexadecimal digits, for people.
+func (d Digest) Short() string { return hex.EncodeToString(d[:6]) }
+
+// IsZero reports whether d is the zero Digest.
+func (d Digest) IsZero() bool { return d == Digest{} }
+
+// MarshalText returns the text form.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText parses the text form, as ParseDigest does.
+func (d *Digest) UnmarshalText(text []byte) error {
+	parsed, err := ParseDigest(string(text))
+	if err == nil {
+		*d = parsed
+	}
+	return err
+}
+
+// ParseDigest parses the text form. It accepts nothing else: no upper case, no
+// other length.
+func ParseDigest(s string) (Digest, error) {
+	digits, ok := strings.CutPrefix(s, digestPrefix)
+	if !ok {
+		return Digest{}, fmt.Errorf("digest %.80q: does not start with %q", s, digestPrefix)
+	}
+	d, err := ParseHex(digits)
+	if err != nil {
+		return Digest{}, fmt.Errorf("digest %.80q: %w", s, err)
+	}
+	return d, nil
+}
+
+// ParseHex parses 64 lower-case hexadecimal digits, as Hex returns them.
+func ParseHex(s string) (Digest, error) {
+	var d Digest
+	if len(s) != 2*DigestSize || strings.ToLower(s) != s {
+		return Digest{}, fmt.Errorf("want %d lower-case hexadecimal digits", 2*DigestSize)
+	}
+	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
+		return Digest{}, err
+	}
+	return d, nil
+}

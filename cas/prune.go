@@ -1,0 +1,374 @@
+package cas
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"ferry/cas/backend"
+	"ferry/cas/index"
+	"ferry/cas/pack"
+)
+
+// DefaultGrace is how long a pack stays after it was marked for deletion. It
+// must be longer than any add or export that does not hold a lease, which on a
+// local store is none.
+const DefaultGrace = 24 * time.Hour
+
+// clockSlack is how far the times of two objects may be off.
+const clockSlack = 2 * time.Second
+
+// Live calls chunk and record for everything that must be kept. It is called
+// more than once, and must look at the state of that moment.
+type Live func(ctx context.Context, chunk, record func(Digest) error) error
+
+// PruneOptions say how to prune.
+type PruneOptions struct {
+	// DryRun computes the report and changes nothing.
+	DryRun bool
+	// Grace is how old a mark must be before its pack is deleted; 0 is allowed.
+	Grace time.Duration
+	// MaxUnused is the share of a pack's plain bytes that may be dead before
+	// its live chunks are moved to another pack, (0, 1]; 0 means 0.25.
+	MaxUnused float64
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// PruneReport says what a prune did, or would do. Sizes are bytes of packs.
+type PruneReport struct {
+	Packs     int   `json:"packs"`      // before
+	LiveSize  int64 `json:"live_bytes"` // plain bytes of live chunks
+	DeadSize  int64 `json:"dead_bytes"` // plain bytes of dead chunks
+	Marked    int   `json:"marked_packs"`
+	Marking   int64 `json:"marked_bytes"`
+	Moved     int64 `json:"moved_bytes"` // plain bytes moved out of marked packs
+	Rescued   int   `json:"rescued_packs"`
+	Deleted   int   `json:"deleted_packs"`
+	Freed     int64 `json:"freed_bytes"`
+	Waiting   int   `json:"waiting_packs"` // marked, and not yet deleted
+	WaitingB  int64 `json:"waiting_bytes"`
+	InUseBy   int   `json:"sessions"` // running sessions that packs wait for
+	DryRun    bool  `json:"dry_run"`
+	TempFreed int64 `json:"temporary_bytes"`
+}
+
+// lockPrune takes the lease that prune and repair share.
+func (s *Store) lockPrune(ctx context.Context) (func(), error) {
+	release, err := s.b.Lease(ctx, pruneLease)
+	if errors.Is(err, backend.ErrBusy) {
+		return nil, fmt.Errorf("store %s: another prune or repair is running: %w", s.b.URL(), ErrLocked)
+	}
+	return release, err
+}
+
+// Prune deletes what live does not name, in two steps, so that no lock stops
+// adds or exports: packs are first marked as doomed, which makes writers store
+// what they need anew; they are deleted by a later call (or this one, with no
+// grace) once the grace time is over, no session from before the mark runs, and
+// they are still dead.
+func (s *Store) Prune(ctx context.Context, opts PruneOptions, live Live) (PruneReport, error) {
+	if opts.MaxUnused == 0 {
+		opts.MaxUnused = 0.25
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	release, err := s.lockPrune(ctx)
+	if err != nil {
+		return PruneReport{}, err
+	}
+	defer release()
+	p := &pruner{s: s, opts: opts, live: live}
+	p.report.DryRun = opts.DryRun
+	for _, step := range []func(context.Context) error{p.survey, p.rescue, p.mark, p.delete, p.clearTemp} {
+		if err := step(ctx); err != nil {
+			return p.report, err
+		}
+	}
+	return p.report, nil
+}
+
+type pruner struct {
+	s      *Store
+	opts   PruneOptions
+	live   Live
+	report PruneReport
+
+	packs  map[[32]byte]*packUse
+	tables []*index.Table
+	marked []bitmap // live entries, per table
+}
+
+// packUse is what a survey found of one pack.
+type packUse struct {
+	info       backend.Info
+	live, size int64 // plain bytes
+	doomed     bool
+}
+
+type bitmap []uint64
+
+func (b bitmap) has(i int64) bool { return b[i/64]>>(i%64)&1 != 0 }
+func (b bitmap) set(i int64)      { b[i/64] |= 1 << (i % 64) }
+
+// survey finds out what is live in each pack. Memory is a bit for each blob.
+func (p *pruner) survey(ctx context.Context) error {
+	if err := p.s.refresh(ctx); err != nil {
+		return err
+	}
+	p.packs = map[[32]byte]*packUse{}
+	infos, err := listAll(ctx, p.s.b, packDir)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		if id, err := packID(info.Name); err == nil {
+			_, doomed := p.s.doomed[id]
+			p.packs[id] = &packUse{info: info, doomed: doomed}
+		}
+	}
+	_, p.tables = p.s.openTables()
+	p.marked = nil
+	for _, t := range p.tables {
+		p.marked = append(p.marked, make(bitmap, t.Len()/64+1))
+	}
+	err = index.Each(p.tables, func(e index.Entry) error {
+		if use := p.packs[e.Pack]; use != nil {
+			use.size += int64(e.Size)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return err
+	}
+	err = p.live(ctx, p.keep, func(name Digest) error { return p.keep(recordKey(name)) })
+	if err != nil {
+		return err
+	}
+	p.report.Packs, p.report.LiveSize, p.report.DeadSize = len(p.packs), 0, 0
+	for _, use := range p.packs {
+		p.report.LiveSize += use.live
+		p.report.DeadSize += use.size - use.live
+	}
+	return nil
+}
+
+// place is where a blob stands, and the bit that marks it.
+type place struct {
+	table int
+	pos   int64
+	e     index.Entry
+}
+
+// keep marks one place of a key as live: of several, one outside doomed packs,
+// and then the one in the pack of the lowest id.
+func (p *pruner) keep(key Digest) error {
+	best, found := place{}, false
+	for i, t := range p.tables {
+		err := t.Find(key, func(pos int64, e index.Entry) bool {
+			if use := p.packs[e.Pack]; use != nil && (!found || p.better(e, best.e)) {
+				best, found = place{i, pos, e}, true
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("nothing was deleted: the store is damaged (run: ferry check): %w",
+			&NotFoundError{What: "live chunk", Name: key.String()})
+	}
+	if !p.marked[best.table].has(best.pos) {
+		p.marked[best.table].set(best.pos)
+		p.packs[best.e.Pack].live += int64(best.e.Size)
+	}
+	return nil
+}
+
+func (p *pruner) better(a, b index.Entry) bool {
+	da, db := p.packs[a.Pack].doomed, p.packs[b.Pack].doomed
+	if da != db {
+		return db
+	}
+	return bytes.Compare(a.Pack[:], b.Pack[:]) < 0
+}
+
+// rescue takes the mark off packs that hold the only copy of something live.
+func (p *pruner) rescue(ctx context.Context) error {
+	for id, use := range p.packs {
+		if !use.doomed || use.live == 0 {
+			continue
+		}
+		p.report.Rescued++
+		if p.opts.DryRun {
+			continue
+		}
+		if err := p.s.b.Delete(ctx, doomedDir+Digest(id).Hex()); err != nil {
+			return err
+		}
+		use.doomed = false
+	}
+	return nil
+}
+
+// mark dooms packs that are dead, or so nearly dead that their live chunks are
+// moved first. Packs younger than a running session may be its own.
+func (p *pruner) mark(ctx context.Context) error {
+	oldest, err := p.oldestSession(ctx)
+	if err != nil {
+		return err
+	}
+	chosen := map[[32]byte]bool{}
+	for id, use := range p.packs {
+		if use.doomed || (!oldest.IsZero() && use.info.Created.After(oldest.Add(-clockSlack))) {
+			continue
+		}
+		if use.live == 0 || float64(use.size-use.live) > p.opts.MaxUnused*float64(use.size) {
+			chosen[id] = true
+			p.report.Marked++
+			p.report.Marking += use.info.Size
+			p.report.Moved += use.live
+		}
+	}
+	if p.opts.DryRun || len(chosen) == 0 {
+		return nil
+	}
+	if err := p.move(ctx, chosen); err != nil {
+		return err
+	}
+	for id := range chosen {
+		err := p.s.b.Put(ctx, doomedDir+Digest(id).Hex(), strings.NewReader(""), 0)
+		if err != nil && !errors.Is(err, backend.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// oldestSession returns when the oldest other session began; zero without any.
+func (p *pruner) oldestSession(ctx context.Context) (time.Time, error) {
+	leases, err := p.s.b.Leases(ctx)
+	var oldest time.Time
+	p.report.InUseBy = 0
+	for _, l := range leases {
+		if !strings.HasPrefix(l.Name, sessionDir) || l.Name == p.s.session {
+			continue
+		}
+		p.report.InUseBy++
+		if oldest.IsZero() || l.Created.Before(oldest) {
+			oldest = l.Created
+		}
+	}
+	return oldest, err
+}
+
+// move stores the live blobs of the chosen packs anew.
+func (p *pruner) move(ctx context.Context, chosen map[[32]byte]bool) error {
+	tx := p.s.begin(ctx, chosen)
+	defer tx.Abort()
+	for i, t := range p.tables {
+		err := t.All(func(pos int64, e index.Entry) error {
+			if !chosen[e.Pack] || !p.marked[i].has(pos) {
+				return ctx.Err()
+			}
+			data, err := p.s.readBlob(ctx, e)
+			if err != nil {
+				return err
+			}
+			frame, target := &tx.chunks, frameTarget
+			if e.Kind == pack.Record {
+				frame, target = &tx.records, recordTarget
+			}
+			_, err = tx.put(frame, target, pack.Blob{Kind: e.Kind, Key: e.Key, Size: e.Size}, data)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	// The index must not be merged now: this call holds the lease.
+	return tx.finish()
+}
+
+// delete removes doomed packs whose time has come, after looking again at what
+// is live: a session that began before the mark may have come to need one.
+func (p *pruner) delete(ctx context.Context) error {
+	if p.opts.DryRun {
+		for _, use := range p.packs {
+			if use.doomed {
+				p.report.Waiting++
+				p.report.WaitingB += use.info.Size
+			}
+		}
+		return nil
+	}
+	oldest, err := p.oldestSession(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.survey(ctx); err != nil {
+		return err
+	}
+	drop := map[[32]byte]bool{}
+	for id, use := range p.packs {
+		if !use.doomed {
+			continue
+		}
+		marked := p.s.doomed[id].Created
+		due := !marked.Add(p.opts.Grace).After(p.opts.Now().Add(clockSlack))
+		inUse := !oldest.IsZero() && !oldest.After(marked.Add(clockSlack))
+		if due && !inUse && use.live == 0 {
+			drop[id] = true
+			continue
+		}
+		p.report.Waiting++
+		p.report.WaitingB += use.info.Size
+	}
+	return p.drop(ctx, drop)
+}
+
+// drop deletes packs: their index entries first, so that nobody is led to what
+// is gone, and their marks last.
+func (p *pruner) drop(ctx context.Context, drop map[[32]byte]bool) error {
+	if len(drop) == 0 {
+		return nil
+	}
+	names, _ := p.s.openTables()
+	if err := p.s.replaceTables(ctx, names, drop); err != nil {
+		return err
+	}
+	for id := range drop {
+		if err := p.s.b.Delete(ctx, packName(id)); err != nil {
+			return err
+		}
+		if err := p.s.b.Delete(ctx, doomedDir+Digest(id).Hex()); err != nil {
+			return err
+		}
+		p.report.Deleted++
+		p.report.Freed += p.packs[id].info.Size
+	}
+	return p.s.refresh(ctx)
+}
+
+// clearTemp removes what crashed writers left, on backends that have such.
+func (p *pruner) clearTemp(ctx context.Context) error {
+	b, ok := p.s.b.(interface {
+		RemoveTemp(context.Context, func(backend.Info) bool) (int64, error)
+	})
+	if !ok || p.opts.DryRun {
+		return nil
+	}
+	oldest, err := p.oldestSession(ctx)
+	if err != nil {
+		return err
+	}
+	p.report.TempFreed, err = b.RemoveTemp(ctx, func(info backend.Info) bool {
+		return oldest.IsZero() || info.Created.Before(oldest.Add(-clockSlack))
+	})
+	return err
+}

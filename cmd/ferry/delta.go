@@ -1,0 +1,368 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ferry/cas"
+	"ferry/cas/durable"
+	"ferry/delta"
+	"ferry/manifest/place"
+	"ferry/manifest/tree"
+)
+
+func newDeltaCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "delta",
+		Short: "Make, explain, apply and take back deltas",
+		Long: `A delta is a file that turns a base version into a target version, byte-exact.
+It is a plain zip: any tool can list it.` + "\n" + exitHelp,
+		Example: "  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q for delta", args[0])
+			}
+			return nil
+		},
+	}
+	cmd.AddCommand(newDeltaCreateCommand(a), newDeltaInspectCommand(a), newDeltaApplyCommand(a), newDeltaUndoCommand(a))
+	return cmd
+}
+
+func newDeltaCreateCommand(a *app) *cobra.Command {
+	var o createOptions
+	cmd := &cobra.Command{
+		Use:   "create BASE… TARGET -o FILE",
+		Short: "Make a delta from one or more bases to a target",
+		Long: `Makes a delta that turns any of the bases into the target. Bases and target are
+versions in the store, or plain paths: two zips on disk do, with no store set up.
+
+What the bases have already, wherever it stands in them, is not in the delta.
+New bytes of changed files are coded against the files that they come from.
+FILE appears when it is whole.` + "\n" + exitHelp,
+		Example: `  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry
+  ferry delta create old.zip new.zip -o upgrade.ferry
+  ferry delta create k2s@1.3.0 k2s@1.4.0 k2s@1.5.0 -o from-1.3-or-1.4.ferry`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) < 2 {
+				return usagef("name at least one base, and the target")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return runDeltaCreate(cmd.Context(), a, o, args) },
+	}
+	o.register(cmd)
+	cmd.Flags().StringVarP(&o.output, "output", "o", "", "where to write the delta")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace a file that stands there")
+	return cmd
+}
+
+type createOptions struct {
+	filterFlags
+	output string
+	force  bool
+}
+
+// createResult is what delta create prints.
+type createResult struct {
+	Output  string           `json:"output"`
+	Size    int64            `json:"delta_bytes"`
+	Full    int64            `json:"full_bytes"`
+	FullEst bool             `json:"full_is_estimated"`
+	Ratio   float64          `json:"ratio"` // delta ÷ full
+	Seconds float64          `json:"seconds"`
+	Dearest []delta.InfoFile `json:"dearest"`
+	Info    *delta.Info      `json:"delta"`
+}
+
+func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string) error {
+	if o.output == "" {
+		return usagef("say where to write with -o")
+	}
+	if _, err := os.Lstat(o.output); err == nil && !o.force {
+		return fmt.Errorf("%s: %w; --force replaces it", o.output, place.ErrExists)
+	}
+	begun := time.Now()
+	var versions []delta.Version
+	var packed int64
+	for _, arg := range args {
+		v, err := a.openVersion(ctx, arg, o.filter)
+		if err != nil {
+			return err
+		}
+		defer v.close()
+		versions = append(versions, delta.Version{Label: labelOf(arg), Manifest: v.manifest, Files: v})
+		packed = v.packed
+	}
+	f, err := durable.Create(o.output)
+	if err != nil {
+		return err
+	}
+	defer f.Abort()
+	if err := f.Chmod(0o644); err != nil {
+		return err
+	}
+	n := len(versions) - 1
+	var progress lateCounter
+	info, err := delta.Create(ctx, f, versions[:n], versions[n], delta.CreateOptions{
+		FullSize: packed, Progress: &progress,
+		Total: func(total int64) { progress.c = a.progress("coding "+filepath.Base(o.output), total) },
+	})
+	if err != nil {
+		return err
+	}
+	commit := f.CommitNew
+	if o.force {
+		commit = f.Commit
+	}
+	if err := commit(); err != nil {
+		return err
+	}
+	r := createResult{
+		Output: o.output, Size: info.DeltaSize, Full: info.FullSize, FullEst: info.FullEstimated,
+		Ratio: float64(info.DeltaSize) / float64(max(info.FullSize, 1)), Seconds: time.Since(begun).Seconds(),
+		Dearest: info.Dearest(10), Info: info,
+	}
+	return a.print(r, func(w io.Writer) { printCreate(w, r) })
+}
+
+// labelOf is what a delta calls a version: the reference, or the file's name.
+func labelOf(arg string) string {
+	if isPath(arg) {
+		return filepath.Base(filepath.Clean(arg))
+	}
+	return arg
+}
+
+// lateCounter counts once it knows where.
+type lateCounter struct{ c cas.Counter }
+
+func (l *lateCounter) Add(n int64) { l.c.Add(n) }
+
+func printCreate(w io.Writer, r createResult) {
+	about := ""
+	if r.FullEst {
+		about = "about "
+	}
+	fmt.Fprintf(w, "%s: %s, %.2f %% of the full package (%s%s), made in %.1f s\n", r.Output, size(r.Size), 100*r.Ratio, about, size(r.Full), r.Seconds)
+	fmt.Fprintf(w, "%s added, %d changed, %d removed, %d unchanged\n", count(len(r.Info.Added), "file"), len(r.Info.Changed), len(r.Info.Removed), r.Info.Unchanged)
+	if r.Size >= r.Full {
+		fmt.Fprintf(w, "the full package is not larger: ship that instead\n")
+	}
+	printDearest(w, r.Dearest)
+}
+
+func printDearest(w io.Writer, files []delta.InfoFile) {
+	if len(files) == 0 {
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "COST\tSIZE\tCHANGE\tHOW\tFILE")
+	for _, f := range files {
+		from := ""
+		if f.From != "" {
+			from = " <- " + f.From
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s%s\n", size(f.Cost), size(f.Size), f.Change, f.How, f.Path, from)
+	}
+	t.Flush()
+}
+
+func newDeltaInspectCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "inspect FILE",
+		Short:   "Explain a delta: every file, what it costs, and why",
+		Long:    "Lists what a delta changes and what each file costs. The payload is not read." + "\n" + exitHelp,
+		Example: "  ferry delta inspect upgrade.ferry\n  ferry delta inspect upgrade.ferry --json",
+		Args:    exactly(1, "FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			d, err := delta.Open(args[0])
+			if err != nil {
+				return err
+			}
+			defer d.Close()
+			return a.print(d.Info, func(w io.Writer) { printInspect(w, d.Info) })
+		},
+	}
+}
+
+func printInspect(w io.Writer, info *delta.Info) {
+	for _, b := range info.Bases {
+		fmt.Fprintf(w, "from    %s  %s, %s, manifest %s\n", b.Label, count(b.Files, "file"), size(b.Size), b.Manifest.Short())
+	}
+	t := info.Target
+	fmt.Fprintf(w, "to      %s  %s, %s, manifest %s\n", t.Label, count(t.Files, "file"), size(t.Size), t.Manifest.Short())
+	fmt.Fprintf(w, "delta   %s, payload %s; full %s\n", size(info.DeltaSize), size(info.PayloadSize), size(info.FullSize))
+	fmt.Fprintf(w, "changes %d added, %d changed, %d removed, %d unchanged\n", len(info.Added), len(info.Changed), len(info.Removed), info.Unchanged)
+	printDearest(w, info.Files)
+	for _, p := range info.Removed {
+		fmt.Fprintf(w, "removed %s\n", p)
+	}
+}
+
+type applyOptions struct {
+	base, to, inPlace string
+	links             string
+	force             bool
+}
+
+func newDeltaApplyCommand(a *app) *cobra.Command {
+	var o applyOptions
+	cmd := &cobra.Command{
+		Use:   "apply FILE --base DIR|ZIP|REF --to DIR",
+		Short: "Make the target from a base, in a new folder or in place",
+		Long: `With --base and --to, makes the target in a new folder; the base is only read.
+With --in-place, changes a folder where it stands, and keeps what "ferry delta
+undo" needs to take that back.
+
+The base is verified where it is read, and every file of the result against the
+target's manifest before any of it becomes visible. Killed at any moment, either
+the old tree or the new one stands once the same command has run again.
+
+In place, files that the package does not know are kept. Files that were changed
+at the site are listed and kept too, unless --force is given.` + "\n" + exitHelp,
+		Example: `  ferry delta apply upgrade.ferry --base C:\k2s-1.4.0 --to C:\k2s-1.5.0
+  ferry delta apply upgrade.ferry --base k2s-1.4.0.zip --to k2s-1.5.0
+  ferry delta apply upgrade.ferry --in-place C:\k2s`,
+		Args: exactly(1, "FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runDeltaApply(cmd.Context(), a, o, args[0]) },
+	}
+	cmd.Flags().StringVar(&o.base, "base", "", "the version that stands: a folder, an archive or a version in the store")
+	cmd.Flags().StringVar(&o.to, "to", "", "the folder to make; new or empty")
+	cmd.Flags().StringVar(&o.inPlace, "in-place", "", "the folder to change where it stands")
+	cmd.Flags().StringVar(&o.links, "links", "keep", "symbolic links in a new folder: keep or skip")
+	cmd.Flags().BoolVar(&o.force, "force", false, "in place: replace files that were changed at the site")
+	return cmd
+}
+
+func runDeltaApply(ctx context.Context, a *app, o applyOptions, file string) error {
+	switch {
+	case o.inPlace == "" && (o.base == "" || o.to == ""):
+		return usagef("name --base and --to, or --in-place")
+	case o.inPlace != "" && (o.base != "" || o.to != ""):
+		return usagef("--in-place goes with neither --base nor --to")
+	case o.links != "keep" && o.links != "skip":
+		return usagef("--links is keep or skip, not %q", o.links)
+	}
+	d, err := delta.Open(file)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if o.inPlace != "" {
+		return a.applyInPlace(ctx, d, o)
+	}
+	base, closeBase, err := a.openBase(ctx, o.base)
+	if err != nil {
+		return err
+	}
+	defer closeBase()
+	begun := time.Now()
+	stats, err := delta.Apply(ctx, d, base, o.to, place.Options{
+		Progress: a.progress("making "+filepath.Base(o.to), d.Target.Size()), SkipLinks: o.links == "skip", Warn: a.warn,
+	})
+	if err != nil {
+		return err
+	}
+	r := struct {
+		Target  string      `json:"target"`
+		To      string      `json:"to"`
+		Stats   place.Stats `json:"stats"`
+		Seconds float64     `json:"seconds"`
+	}{d.Info.TargetVersion, o.to, stats, time.Since(begun).Seconds()}
+	return a.print(r, func(w io.Writer) {
+		fmt.Fprintf(w, "%s is %s: %s, %s, verified (%s)\n", r.To, r.Target, count(stats.Files, "file"), size(stats.Size), rate(stats.Size, r.Seconds))
+		if stats.Resumed > 0 {
+			fmt.Fprintf(w, "%s stood from the interrupted try\n", count(stats.Resumed, "file"))
+		}
+	})
+}
+
+// openBase opens what a delta is applied to.
+func (a *app) openBase(ctx context.Context, arg string) (delta.Base, func(), error) {
+	if isPath(arg) {
+		t, err := tree.Open(arg, tree.Options{})
+		if err != nil {
+			return nil, nil, err
+		}
+		return delta.TreeBase{Tree: t}, func() { t.Close() }, nil
+	}
+	v, err := a.openVersion(ctx, arg, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return delta.StoredBase{Manifest: v.manifest, Files: v}, v.close, nil
+}
+
+func (a *app) applyInPlace(ctx context.Context, d *delta.Delta, o applyOptions) error {
+	report, err := delta.ApplyInPlace(ctx, d, o.inPlace, delta.InPlaceOptions{
+		Force: o.force, Progress: a.progress("updating "+o.inPlace, d.Target.Size()),
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range report.Modified {
+		if m.Kept {
+			a.skipped++
+		}
+	}
+	return a.print(report, func(w io.Writer) {
+		if report.Already {
+			fmt.Fprintf(w, "%s is %s already\n", o.inPlace, d.Info.TargetVersion)
+			return
+		}
+		fmt.Fprintf(w, "%s is %s: %s replaced, %d added, %d removed; ferry delta undo %s takes it back\n",
+			o.inPlace, d.Info.TargetVersion, count(report.Replaced, "file"), report.Added, report.Removed, o.inPlace)
+		printModified(w, report.Modified)
+	})
+}
+
+func printModified(w io.Writer, modified []delta.Modified) {
+	for _, m := range modified {
+		what := "replaced"
+		if m.Kept {
+			what = "kept"
+		}
+		fmt.Fprintf(w, "%s: %s: %s\n", what, m.Path, m.Reason)
+	}
+}
+
+func newDeltaUndoCommand(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "undo DIR",
+		Short: "Take the last in-place apply back",
+		Long: `Brings a folder back to what it was before the last "ferry delta apply
+--in-place", from what that kept; nothing is shipped. Also takes back one that
+was interrupted. When files were changed since, nothing is done unless --force.` + "\n" + exitHelp,
+		Example: `  ferry delta undo C:\k2s`,
+		Args:    exactly(1, "DIR"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return runDeltaUndo(cmd.Context(), a, args[0], force) },
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also drop changes made since the apply")
+	return cmd
+}
+
+func runDeltaUndo(ctx context.Context, a *app, dir string, force bool) error {
+	report, err := delta.Undo(ctx, dir, force)
+	if errors.Is(err, delta.ErrModified) {
+		for _, m := range report.Modified {
+			fmt.Fprintf(a.stderr, "ferry: warning: %s: %s\n", m.Path, m.Reason)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return a.print(report, func(w io.Writer) {
+		fmt.Fprintf(w, "%s is %s again: %s restored, %d removed\n", dir, report.Base, count(report.Restored, "file"), report.Removed)
+	})
+}

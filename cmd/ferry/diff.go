@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"ferry/manifest"
+)
+
+func newDiffCommand(a *app) *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "diff BASE TARGET",
+		Short: "List what changed between two versions",
+		Long: `Lists the files that were added, removed, changed, renamed or copied between two
+versions, with sizes. Renames and copies are recognised by content. "meta" means
+that only time or mode differ.` + "\n" + exitHelp,
+		Example: "  ferry diff k2s@1.4.0 k2s@1.5.0\n  ferry diff k2s@1.4.0 ./k2s-working-tree --json",
+		Args:    exactly(2, "BASE and TARGET"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return runDiff(cmd.Context(), a, args, all) },
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "list unchanged files too")
+	return cmd
+}
+
+// diffResult is what diff prints.
+type diffResult struct {
+	Base    string         `json:"base"`
+	Target  string         `json:"target"`
+	Counts  map[string]int `json:"counts"`
+	Changes []diffLine     `json:"changes"`
+}
+
+type diffLine struct {
+	Kind       manifest.ChangeKind `json:"change"`
+	Path       string              `json:"path"`
+	From       string              `json:"from,omitempty"`
+	BaseSize   int64               `json:"base_size_bytes"`
+	TargetSize int64               `json:"target_size_bytes"`
+}
+
+func runDiff(ctx context.Context, a *app, args []string, all bool) error {
+	base, err := a.openVersion(ctx, args[0], nil)
+	if err != nil {
+		return err
+	}
+	defer base.close()
+	target, err := a.openVersion(ctx, args[1], nil)
+	if err != nil {
+		return err
+	}
+	defer target.close()
+	r := diffResult{Base: base.label, Target: target.label, Counts: map[string]int{}, Changes: []diffLine{}}
+	for _, c := range manifest.Diff(base.manifest, target.manifest) {
+		r.Counts[string(c.Kind)]++
+		if c.Kind == manifest.Same && !all {
+			continue
+		}
+		l := diffLine{Kind: c.Kind, Path: c.Target.Path, BaseSize: c.Base.Size, TargetSize: c.Target.Size}
+		if c.Kind == manifest.Removed {
+			l.Path = c.Base.Path
+		} else if c.Base.Path != "" && c.Base.Path != l.Path {
+			l.From = c.Base.Path
+		}
+		r.Changes = append(r.Changes, l)
+	}
+	return a.print(r, func(w io.Writer) {
+		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		for _, l := range r.Changes {
+			switch {
+			case l.From != "":
+				fmt.Fprintf(t, "%s\t%s\t%s <- %s\n", l.Kind, size(l.TargetSize), l.Path, l.From)
+			case l.Kind == manifest.Changed:
+				fmt.Fprintf(t, "%s\t%s\t%s (%s)\n", l.Kind, size(l.TargetSize), l.Path, signed(l.TargetSize-l.BaseSize))
+			case l.Kind == manifest.Removed:
+				fmt.Fprintf(t, "%s\t%s\t%s\n", l.Kind, size(l.BaseSize), l.Path)
+			default:
+				fmt.Fprintf(t, "%s\t%s\t%s\n", l.Kind, size(l.TargetSize), l.Path)
+			}
+		}
+		t.Flush()
+		for _, k := range []manifest.ChangeKind{manifest.Added, manifest.Removed, manifest.Changed, manifest.Renamed, manifest.Copied, manifest.Meta, manifest.Same} {
+			if n := r.Counts[string(k)]; n > 0 {
+				fmt.Fprintf(w, "%d %s  ", n, k)
+			}
+		}
+		fmt.Fprintln(w)
+	})
+}
+
+func signed(n int64) string {
+	if n >= 0 {
+		return "+" + size(n)
+	}
+	return size(n)
+}

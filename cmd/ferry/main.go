@@ -1,0 +1,48 @@
+// Command ferry moves software across bandwidth-poor and air-gapped links: a
+// content-addressed store of package versions, and verified minimal deltas
+// between them.
+//
+// What goes where: the result of a command goes to standard output and nothing
+// else does; progress, warnings and errors go to standard error. Exit codes are
+// in exit.go. Every other file of this folder is one command, without logic of
+// its own: flags, a call, a printed result.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(realMain()) }
+
+// realMain is main for programs that want the exit code, such as tests.
+func realMain() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second Ctrl-C ends the program at once
+	}()
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	root := newRootCommand(app)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	app.endProgress()
+	if err == nil && app.skipped > 0 {
+		return exitSkipped
+	}
+	if err == nil {
+		return exitDone
+	}
+	return app.fail(ctx, err)
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"ferry/cas"
+	"ferry/delta"
+	"ferry/manifest"
+	"ferry/manifest/tree"
+)
+
+type verifyOptions struct {
+	against     string
+	ignoreExtra bool
+}
+
+func newVerifyCommand(a *app) *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:   "verify PATH|REF|DELTA [--against REF|MANIFEST|DELTA]",
+		Short: "Compare a folder, package, delta or version with what it should be",
+		Long: `Compares every path and every byte of a folder or archive with a version in the
+store, a manifest file (ferry show --manifest) or the target of a delta: what is
+missing, changed, extra. Where the store knows how a changed file should be cut,
+the damaged byte ranges are listed.
+
+Without --against, verifies a delta, or a version in the store, in itself.
+Nothing is changed. Any finding gives exit status 4.` + "\n" + exitHelp,
+		Example: `  ferry verify C:\k2s --against k2s@1.5.0
+  ferry verify k2s-1.5.0.zip --against k2s-1.5.0.manifest
+  ferry verify C:\k2s --against upgrade.ferry
+  ferry verify upgrade.ferry
+  ferry verify k2s@1.5.0`,
+		Args: exactly(1, "PATH, REF or DELTA"),
+		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd.Context(), a, o, args[0]) },
+	}
+	cmd.Flags().StringVar(&o.against, "against", "", "what it should be: a version, a manifest file or a delta")
+	cmd.Flags().BoolVar(&o.ignoreExtra, "ignore-extra", false, "do not mind files that the version does not have")
+	return cmd
+}
+
+func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
+	switch {
+	case !isPath(arg) && o.against == "":
+		return verifyStored(ctx, a, arg)
+	case o.against == "" && delta.IsDelta(arg):
+		return verifyDelta(ctx, a, arg)
+	case o.against == "":
+		return usagef("say with --against what %s should be", arg)
+	}
+	want, err := a.expected(ctx, o.against)
+	if err != nil {
+		return err
+	}
+	defer want.close()
+	t, err := tree.Open(arg, tree.Options{})
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	report, err := manifest.Verify(ctx, t, want.manifest, manifest.VerifyOptions{
+		Chunks: want.chunks, Progress: a.progress("verifying "+arg, want.manifest.Size()),
+		IgnoreModes: runtime.GOOS == "windows" && t.Format() == "directory",
+	})
+	if err != nil {
+		return err
+	}
+	if o.ignoreExtra {
+		report.Findings = withoutExtra(report.Findings)
+	}
+	return a.printFindings(arg, want.label, report)
+}
+
+func withoutExtra(all []manifest.Finding) []manifest.Finding {
+	kept := []manifest.Finding{}
+	for _, f := range all {
+		if f.Kind != manifest.FindExtra {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// printFindings prints a report, and returns errFindings if there are any.
+func (a *app) printFindings(what, against string, report *manifest.VerifyReport) error {
+	err := a.print(struct {
+		What    string `json:"what"`
+		Against string `json:"against"`
+		*manifest.VerifyReport
+	}{what, against, report}, func(w io.Writer) {
+		for _, f := range report.Findings {
+			fmt.Fprintf(w, "%s: %s: %s\n", f.Kind, f.Path, f.Detail)
+			for _, r := range f.Ranges {
+				fmt.Fprintf(w, "  damaged: bytes %d to %d (%s)\n", r.Off, r.End, size(r.End-r.Off))
+			}
+		}
+		if len(report.Findings) == 0 {
+			fmt.Fprintf(w, "%s is %s: %s, %s, all as they should be\n", what, against, count(report.Files, "file"), size(report.Size))
+		} else {
+			fmt.Fprintf(w, "%s is not %s: %s in %s\n", what, against, count(len(report.Findings), "finding"), count(report.Files, "file"))
+		}
+	})
+	if err == nil && len(report.Findings) > 0 {
+		err = fmt.Errorf("%s: %w", what, errFindings)
+	}
+	return err
+}
+
+// expectation is what something is verified against.
+type expectation struct {
+	label    string
+	manifest *manifest.Manifest
+	chunks   func(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
+	close    func()
+}
+
+// expected opens a version, a manifest file or a delta.
+func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
+	if !isPath(arg) {
+		v, err := a.openVersion(ctx, arg, nil)
+		if err != nil {
+			return nil, err
+		}
+		return &expectation{v.label, v.manifest, v.Chunks, v.close}, nil
+	}
+	m, err := readManifest(arg)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil {
+		v, err := a.openVersion(ctx, arg, nil)
+		if err != nil {
+			return nil, err
+		}
+		return &expectation{v.label, v.manifest, v.Chunks, v.close}, nil
+	}
+	want := &expectation{label: arg, manifest: m, close: func() {}}
+	// Where a store is at hand that knows a file, it knows how it is cut.
+	if archive, err := a.openArchive(ctx, false); err == nil {
+		want.chunks = archive.Chunks
+		want.close = func() { archive.Close() }
+	}
+	return want, nil
+}
+
+// readManifest reads a manifest file, or that in a delta; nil for anything else.
+func readManifest(path string) (*manifest.Manifest, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if fi.IsDir() {
+		return nil, nil
+	}
+	if delta.IsDelta(path) {
+		d, err := delta.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer d.Close()
+		return d.Target, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	head := make([]byte, 12)
+	if _, err := io.ReadFull(f, head); err != nil || !bytes.HasPrefix(head, []byte(`{"entries":[`)) {
+		return nil, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// verifyStored reads every file of a version in the store.
+func verifyStored(ctx context.Context, a *app, ref string) error {
+	v, err := a.openVersion(ctx, ref, nil)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	report := &manifest.VerifyReport{Findings: []manifest.Finding{}}
+	progress := a.progress("verifying "+ref, v.manifest.Size())
+	for _, e := range v.manifest.Entries {
+		if e.Type != manifest.TypeFile {
+			continue
+		}
+		report.Files++
+		report.Size += e.Size
+		err := v.WriteFile(ctx, io.Discard, e)
+		progress.Add(e.Size)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, cas.ErrNotFound) || errors.Is(err, cas.ErrCorrupt) || errors.Is(err, manifest.ErrInvalid) {
+			report.Findings = append(report.Findings, manifest.Finding{Kind: manifest.FindUnreadable, Path: e.Path, Detail: err.Error()})
+		} else if err != nil {
+			return err
+		}
+	}
+	return a.printFindings(ref, "whole in the store", report)
+}
+
+func verifyDelta(ctx context.Context, a *app, path string) error {
+	d, err := delta.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	findings := []delta.Finding{}
+	if err := d.Verify(ctx, func(f delta.Finding) { findings = append(findings, f) }); err != nil {
+		return err
+	}
+	err = a.print(struct {
+		What     string          `json:"what"`
+		Findings []delta.Finding `json:"findings"`
+	}{path, findings}, func(w io.Writer) {
+		for _, f := range findings {
+			fmt.Fprintf(w, "%s: %s\n", f.Object, f.Detail)
+		}
+		if len(findings) == 0 {
+			fmt.Fprintf(w, "%s is sound: %s to %s\n", path, d.Info.BaseVersion, d.Info.TargetVersion)
+		}
+	})
+	if err == nil && len(findings) > 0 {
+		err = fmt.Errorf("%s: %w", path, errFindings)
+	}
+	return err
+}

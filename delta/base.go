@@ -1,0 +1,352 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"ferry/cas"
+	"ferry/manifest"
+	"ferry/manifest/place"
+	"ferry/manifest/tree"
+)
+
+// Base is what a delta is applied to. It is only read.
+type Base interface {
+	// Sizes returns the size in bytes of each file, by path.
+	Sizes(ctx context.Context) (map[string]int64, error)
+	// OpenAt opens the file at path for reading anywhere.
+	OpenAt(ctx context.Context, path string) (tree.Content, error)
+}
+
+// TreeBase is a base on disk: a directory or an archive.
+type TreeBase struct{ tree.Tree }
+
+// Sizes implements Base.
+func (b TreeBase) Sizes(ctx context.Context) (map[string]int64, error) {
+	sizes := map[string]int64{}
+	err := b.Walk(ctx, func(n tree.Node, _ func() (io.ReadCloser, error)) error {
+		switch n.Kind {
+		case tree.File:
+			sizes[n.Path] = n.Size
+		case tree.HardLink:
+			sizes[n.Path] = sizes[n.Link]
+		}
+		return nil
+	})
+	return sizes, err
+}
+
+// StoredBase is a base that is a version in an archive.
+type StoredBase struct {
+	Manifest *manifest.Manifest
+	Files    Files
+}
+
+// Sizes implements Base.
+func (b StoredBase) Sizes(context.Context) (map[string]int64, error) {
+	sizes := map[string]int64{}
+	for _, e := range b.Manifest.Entries {
+		if e.Type == manifest.TypeFile {
+			sizes[e.Path] = e.Size
+		}
+	}
+	return sizes, nil
+}
+
+// OpenAt implements Base.
+func (b StoredBase) OpenAt(ctx context.Context, path string) (tree.Content, error) {
+	e, ok := b.Manifest.Find(path)
+	if !ok {
+		return nil, &cas.NotFoundError{What: "file", Name: path}
+	}
+	return b.Files.OpenAt(ctx, e)
+}
+
+// applier makes target files from one of the delta's bases.
+type applier struct {
+	d        *Delta
+	base     int // of the plan
+	files    *contents
+	programs map[string]*program // by path; of that base
+	windows  windowCache
+}
+
+// newApplier chooses the base of the delta that b looks like, by the sizes of
+// the files that are read. The error is a [*BaseMismatchError] when none fits.
+func newApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
+	sizes, err := b.Sizes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var first error
+	for i := range d.plan.bases {
+		a := applierFor(d, i, b)
+		misfits := a.misfits(sizes)
+		if len(misfits) == 0 {
+			return a, nil
+		}
+		if first == nil {
+			first = misfits[0]
+		}
+	}
+	if n := len(d.plan.bases); n > 1 {
+		return nil, fmt.Errorf("%w (nor any of the %d others)", first, n-1)
+	}
+	return nil, first
+}
+
+// nearestApplier chooses the base of the delta that b looks most like, for a tree
+// in which a site may have changed files.
+func nearestApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
+	sizes, err := b.Sizes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var best *applier
+	least := 0
+	for i := range d.plan.bases {
+		a := applierFor(d, i, b)
+		if n := len(a.misfits(sizes)); best == nil || n < least {
+			best, least = a, n
+		}
+	}
+	return best, nil
+}
+
+func applierFor(d *Delta, base int, b Base) *applier {
+	a := &applier{d: d, base: base, files: newContents(b.OpenAt), programs: map[string]*program{}}
+	a.windows.plain = map[int]*cachedWindow{}
+	for k, g := range d.plan.programs {
+		if g.mask>>base&1 != 0 {
+			a.programs[d.Target.Entries[g.entry].Path] = &d.plan.programs[k]
+		}
+	}
+	return a
+}
+
+func (a *applier) close() { a.files.close() }
+
+func (a *applier) mismatch(path, format string, args ...any) error {
+	return &BaseMismatchError{Base: a.d.plan.bases[a.base].label, Path: path, Reason: fmt.Sprintf(format, args...)}
+}
+
+// misfits compares the sizes of all files that will be read, and returns an
+// error for each that differs.
+func (a *applier) misfits(sizes map[string]int64) (errs []error) {
+	check := func(path string, want int64) {
+		size, ok := sizes[path]
+		switch {
+		case !ok:
+			errs = append(errs, a.mismatch(path, "is missing"))
+		case size != want:
+			errs = append(errs, a.mismatch(path, "has %d bytes, want %d", size, want))
+		}
+	}
+	read := a.sourcesRead()
+	for i, s := range a.d.plan.sources {
+		if read[i] {
+			check(s.paths[a.base], s.size)
+		}
+	}
+	for _, e := range a.d.Target.Entries {
+		if e.Type == manifest.TypeFile && e.Size > 0 && a.programs[e.Path] == nil {
+			check(e.Path, e.Size)
+		}
+	}
+	return errs
+}
+
+// sourcesRead returns the sources that this base's programs read.
+func (a *applier) sourcesRead() map[int]bool {
+	read := map[int]bool{}
+	for _, g := range a.programs {
+		for _, o := range g.ops {
+			switch o.kind {
+			case opCopy:
+				read[o.ref] = true
+			case opWindow:
+				for _, s := range a.d.plan.windows[o.ref].dict {
+					read[s.source] = true
+				}
+			}
+		}
+	}
+	return read
+}
+
+// fill writes the content of a target file. It is a place.Fill.
+func (a *applier) fill(ctx context.Context, e manifest.Entry, w io.Writer) error {
+	if e.Size == 0 {
+		return nil
+	}
+	g := a.programs[e.Path]
+	if g == nil {
+		return a.copyWhole(ctx, w, e.Path, e.Size)
+	}
+	for _, o := range g.ops {
+		if err := a.op(ctx, w, o, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *applier) op(ctx context.Context, w io.Writer, o op, e manifest.Entry) error {
+	switch o.kind {
+	case opZero:
+		return writeZeros(w, o.size)
+	case opCopy:
+		path := a.d.plan.sources[o.ref].paths[a.base]
+		if o.size == e.Size && o.off == 0 && a.d.plan.sources[o.ref].size == o.size {
+			return a.copyWhole(ctx, w, path, o.size)
+		}
+		return a.copyRange(ctx, w, path, o.off, o.size)
+	default:
+		plain, err := a.window(ctx, o.ref)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(plain[o.off : o.off+o.size])
+		return err
+	}
+}
+
+var zeros [64 << 10]byte
+
+func writeZeros(w io.Writer, n int64) error {
+	for n > 0 {
+		m, err := w.Write(zeros[:min(n, int64(len(zeros)))])
+		if err != nil {
+			return err
+		}
+		n -= int64(m)
+	}
+	return nil
+}
+
+// copyWhole copies a base file, sharing its blocks where the disk can.
+func (a *applier) copyWhole(ctx context.Context, w io.Writer, path string, size int64) error {
+	return a.files.with(ctx, path, func(c tree.Content) error {
+		cloner, ok := w.(place.Cloner)
+		f, isFile := c.(interface{ OSFile() *os.File })
+		if ok && isFile && cloner.Clone(f.OSFile()) {
+			return nil
+		}
+		return copySection(w, c, path, 0, size)
+	})
+}
+
+func (a *applier) copyRange(ctx context.Context, w io.Writer, path string, off, size int64) error {
+	return a.files.with(ctx, path, func(c tree.Content) error { return copySection(w, c, path, off, size) })
+}
+
+func copySection(w io.Writer, c tree.Content, path string, off, size int64) error {
+	buf := make([]byte, min(size, 1<<20))
+	n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{io.NewSectionReader(c, off, size)}, buf)
+	if err == nil && n < size {
+		err = fmt.Errorf("%s: offset %d: %w", path, off+n, io.ErrUnexpectedEOF)
+	}
+	return err
+}
+
+// onlyWriter and onlyReader hide other methods, so that io.CopyBuffer uses the buffer.
+type (
+	onlyWriter struct{ io.Writer }
+	onlyReader struct{ io.Reader }
+)
+
+// windowCache keeps the windows last decoded: small files share them.
+type windowCache struct {
+	mu    sync.Mutex
+	plain map[int]*cachedWindow
+	order []int // last used last
+}
+
+type cachedWindow struct {
+	ready chan struct{}
+	plain []byte
+	err   error
+}
+
+// maxWindows bounds the decoded windows kept: with windows of 4 MiB, 32 MiB.
+const maxWindows = 8
+
+func (a *applier) window(ctx context.Context, i int) ([]byte, error) {
+	c := &a.windows
+	c.mu.Lock()
+	w, ok := c.plain[i]
+	if !ok {
+		w = &cachedWindow{ready: make(chan struct{})}
+		c.plain[i] = w
+	}
+	for k, other := range c.order {
+		if other == i {
+			c.order = append(c.order[:k], c.order[k+1:]...)
+			break
+		}
+	}
+	c.order = append(c.order, i)
+	if len(c.order) > maxWindows {
+		delete(c.plain, c.order[0])
+		c.order = c.order[1:]
+	}
+	c.mu.Unlock()
+	if ok {
+		<-w.ready
+		return w.plain, w.err
+	}
+	defer close(w.ready)
+	w.plain, w.err = a.d.window(ctx, i, func(ctx context.Context, dst []byte, s span) ([]byte, error) {
+		return a.files.read(ctx, dst, a.d.plan.sources[s.source].paths[a.base], s.off, s.size)
+	})
+	return w.plain, w.err
+}
+
+// diagnose finds out why a file could not be made: a base that differs where it
+// was read is a [*BaseMismatchError]; otherwise the delta itself is damaged.
+func (a *applier) diagnose(ctx context.Context, e manifest.Entry, cause error) error {
+	if ctx.Err() != nil {
+		return cause
+	}
+	if a.programs[e.Path] == nil {
+		if digest, err := a.digest(ctx, e.Path, 0, e.Size); err == nil && digest != e.Digest {
+			return a.mismatch(e.Path, "its content differs")
+		}
+		return cause
+	}
+	used := map[string]bool{}
+	for _, o := range a.programs[e.Path].ops {
+		switch o.kind {
+		case opCopy:
+			used[a.d.plan.sources[o.ref].paths[a.base]] = true
+		case opWindow:
+			for _, s := range a.d.plan.windows[o.ref].dict {
+				used[a.d.plan.sources[s.source].paths[a.base]] = true
+			}
+		}
+	}
+	for _, f := range a.d.need.Bases[a.base].Reads {
+		if !used[f.Path] {
+			continue
+		}
+		for _, r := range f.Ranges {
+			digest, err := a.digest(ctx, f.Path, r.Off, r.Size)
+			if err != nil {
+				return a.mismatch(f.Path, "%v", err)
+			}
+			if digest != r.Digest {
+				return a.mismatch(f.Path, "bytes %d to %d differ", r.Off, r.Off+r.Size)
+			}
+		}
+	}
+	return fmt.Errorf("%w: %s: %w (the base is right; get the delta again)", ErrInvalid, e.Path, cause)
+}
+
+func (a *applier) digest(ctx context.Context, path string, off, size int64) (cas.Digest, error) {
+	h := cas.NewHasher()
+	err := a.files.with(ctx, path, func(c tree.Content) error { return copySection(h, c, path, off, size) })
+	return h.Digest(), err
+}

@@ -1,0 +1,421 @@
+package delta
+
+import (
+	"archive/zip"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+
+	"ferry/cas"
+	"ferry/delta/codec"
+	"ferry/manifest"
+	"ferry/manifest/tree"
+)
+
+// Files gives the content of a version's files.
+type Files interface {
+	// Chunks returns how a file is cut, covering it from start to end.
+	Chunks(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
+	// OpenAt opens a file for reading anywhere.
+	OpenAt(ctx context.Context, e manifest.Entry) (tree.Content, error)
+}
+
+// Version is a version of a package, in a store or on disk.
+type Version struct {
+	Label    string // what to call it, such as "k2s@1.5.0"
+	Manifest *manifest.Manifest
+	Files    Files
+}
+
+// CreateOptions say how to make a delta.
+type CreateOptions struct {
+	// FullSize is what the full package takes in bytes; 0 makes it be estimated.
+	FullSize int64
+	// Progress is told the new bytes coded; nil is allowed.
+	Progress cas.Counter
+	// Total, if set, is called once with the bytes that Progress will be told.
+	Total func(int64)
+}
+
+// Names of the entries of a delta.
+const (
+	readmeName   = "README.txt"
+	infoName     = "delta.json"
+	manifestName = "target.manifest"
+	needName     = "base.need"
+	planName     = "plan"
+	payloadDir   = "payload/"
+)
+
+func payloadName(i int) string { return fmt.Sprintf("%s%06d", payloadDir, i) }
+
+// Create writes a delta from any of bases to target, and returns what it holds.
+// The same versions always give the same bytes.
+func Create(ctx context.Context, w io.Writer, bases []Version, target Version, opts CreateOptions) (*Info, error) {
+	if len(bases) == 0 || len(bases) > maxBases {
+		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
+	}
+	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}}
+	if err := c.match(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.draft(); err != nil {
+		return nil, err
+	}
+	c.openFiles()
+	defer c.close()
+	return c.write(ctx, w)
+}
+
+type creator struct {
+	bases    []Version
+	target   Version
+	opts     CreateOptions
+	matchers []*matcher
+	matched  []matchedFile
+	plan     plan
+	sources  map[cas.Digest]int // into plan.sources
+	drafts   []*draft
+
+	fromTarget *contents
+	fromBase   *contents // by digest
+}
+
+// matchedFile is a target file as matched against the bases in mask.
+type matchedFile struct {
+	entry int
+	mask  uint64
+	segs  []segment
+}
+
+// match matches each file that is not simply there in each base.
+func (c *creator) match(ctx context.Context) error {
+	c.plan.target = c.target.Manifest.ID()
+	for _, b := range c.bases {
+		m, err := newMatcher(ctx, b)
+		if err != nil {
+			return err
+		}
+		c.matchers = append(c.matchers, m)
+		c.plan.bases = append(c.plan.bases, planBase{b.Manifest.ID(), b.Label})
+	}
+	for i, e := range c.target.Manifest.Entries {
+		if e.Type != manifest.TypeFile || e.Size == 0 {
+			continue
+		}
+		if err := c.matchFile(ctx, i, e); err != nil {
+			return fmt.Errorf("%s: %s: %w", c.target.Label, e.Path, err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error {
+	var chunks []manifest.Chunk
+	first := len(c.matched)
+	for b, m := range c.matchers {
+		if standsIn(c.bases[b].Manifest, e) {
+			continue
+		}
+		if chunks == nil {
+			var err error
+			if chunks, err = c.target.Files.Chunks(ctx, e); err != nil {
+				return err
+			}
+			if err := covers(chunks, e.Size); err != nil {
+				return err
+			}
+		}
+		c.noteMatch(first, matchedFile{i, 1 << b, m.segments(e, chunks)})
+	}
+	return nil
+}
+
+// noteMatch adds a matching, to an equal one of another base where there is one.
+func (c *creator) noteMatch(first int, f matchedFile) {
+	for k := range c.matched[first:] {
+		if other := &c.matched[first+k]; sameSegments(other.segs, f.segs) {
+			other.mask |= f.mask
+			return
+		}
+	}
+	c.matched = append(c.matched, f)
+}
+
+// standsIn reports whether a base has the file's content at its path.
+func standsIn(base *manifest.Manifest, e manifest.Entry) bool {
+	b, ok := base.Find(e.Path)
+	return ok && b.Type == manifest.TypeFile && b.Digest == e.Digest
+}
+
+func covers(chunks []manifest.Chunk, size int64) error {
+	at := int64(0)
+	for _, c := range chunks {
+		if c.Off != at {
+			return fmt.Errorf("chunks leave out bytes %d to %d", at, c.Off)
+		}
+		at += c.Size
+	}
+	if at != size {
+		return fmt.Errorf("chunks cover %d of %d bytes", at, size)
+	}
+	return nil
+}
+
+// draft makes programs and windows of the matchings: first of those that most
+// bases share, then in the order of the paths.
+func (c *creator) draft() error {
+	slices.SortStableFunc(c.matched, func(a, b matchedFile) int {
+		return cmp.Or(-cmp.Compare(bits.OnesCount64(a.mask), bits.OnesCount64(b.mask)), cmp.Compare(a.mask, b.mask), cmp.Compare(a.entry, b.entry))
+	})
+	d := &drafter{entries: c.target.Manifest.Entries, placed: map[cas.Digest]placed{}}
+	for _, f := range c.matched {
+		ops := d.file(f.entry, f.mask, f.segs, func(digest cas.Digest) int { return c.source(digest, f.mask) })
+		c.plan.programs = append(c.plan.programs, program{f.entry, f.mask, ops})
+	}
+	slices.SortStableFunc(c.plan.programs, func(a, b program) int { return cmp.Compare(a.entry, b.entry) })
+	for _, w := range d.drafts {
+		c.plan.windows = append(c.plan.windows, window{plain: int(w.plain), dict: w.spans(func(digest cas.Digest) int { return c.source(digest, w.mask) })})
+	}
+	c.drafts = d.drafts
+	return nil
+}
+
+// source returns the number of the base file with that digest, noting where it
+// stands in the bases of mask.
+func (c *creator) source(digest cas.Digest, mask uint64) int {
+	i, ok := c.sources[digest]
+	if !ok {
+		i = len(c.plan.sources)
+		c.sources[digest] = i
+		c.plan.sources = append(c.plan.sources, source{digest: digest, paths: make([]string, len(c.bases))})
+	}
+	for b, m := range c.matchers {
+		if mask>>b&1 != 0 {
+			e := m.base.Entries[m.byDig[digest]]
+			c.plan.sources[i].paths[b], c.plan.sources[i].size = e.Path, e.Size
+		}
+	}
+	return i
+}
+
+// openFiles prepares reading from both sides.
+func (c *creator) openFiles() {
+	c.fromTarget = newContents(func(ctx context.Context, path string) (tree.Content, error) {
+		e, _ := c.target.Manifest.Find(path)
+		return c.target.Files.OpenAt(ctx, e)
+	})
+	c.fromBase = newContents(func(ctx context.Context, hex string) (tree.Content, error) {
+		digest, err := cas.ParseHex(hex)
+		if err != nil {
+			return nil, err
+		}
+		for b, m := range c.matchers {
+			if i, ok := m.byDig[digest]; ok {
+				return c.bases[b].Files.OpenAt(ctx, m.base.Entries[i])
+			}
+		}
+		return nil, errors.New("internal error: source of no base")
+	})
+}
+
+func (c *creator) close() {
+	c.fromTarget.close()
+	c.fromBase.close()
+}
+
+// write codes the windows and writes the delta.
+func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
+	counted := &countingWriter{w: w}
+	zw := zip.NewWriter(counted)
+	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestCompression) })
+	if err := writeEntry(zw, readmeName, zip.Deflate, readme(c.bases, c.target)); err != nil {
+		return nil, err
+	}
+	if err := c.writePayload(ctx, zw); err != nil {
+		return nil, err
+	}
+	need, err := c.need(ctx)
+	if err != nil {
+		return nil, err
+	}
+	needData, err := json.Marshal(need)
+	if err != nil {
+		return nil, err
+	}
+	info := c.info()
+	if info.FullSize = c.opts.FullSize; info.FullSize == 0 {
+		info.FullEstimated = true
+		if info.FullSize, err = c.estimateFull(ctx); err != nil {
+			return nil, err
+		}
+	}
+	infoData, err := json.MarshalIndent(info, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range []struct {
+		name string
+		data []byte
+	}{{planName, c.plan.encode()}, {needName, needData}, {manifestName, c.target.Manifest.Encode()}, {infoName, infoData}} {
+		if err := writeEntry(zw, entry.name, zip.Deflate, entry.data); err != nil {
+			return nil, err
+		}
+	}
+	if err := zw.Close(); err != nil {
+		return nil, err
+	}
+	info.DeltaSize = counted.n
+	return info, ctx.Err()
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// writeEntry writes an entry of a delta, whose times are always the same.
+func writeEntry(zw *zip.Writer, name string, method uint16, data []byte) error {
+	w, err := zw.CreateHeader(&zip.FileHeader{Name: name, Method: method, ModifiedDate: 1<<5 | 1})
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(data)
+	return err
+}
+
+// coded is a window on its way into the delta.
+type coded struct {
+	i     int
+	ready chan struct{}
+	data  []byte
+	err   error
+}
+
+// writePayload codes the windows on all cores and writes them in order.
+func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
+	if c.opts.Total != nil {
+		sum := int64(0)
+		for _, w := range c.plan.windows {
+			sum += int64(w.plain)
+		}
+		c.opts.Total(sum)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	n := runtime.GOMAXPROCS(0)
+	queue, work := make(chan *coded, n), make(chan *coded, n)
+	for range n {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for job := range work {
+				job.data, job.err = c.codeWindow(ctx, job.i)
+				close(job.ready)
+			}
+		}()
+	}
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		defer close(work)
+		defer close(queue)
+		for i := range c.plan.windows {
+			job := &coded{i: i, ready: make(chan struct{})}
+			select {
+			case queue <- job:
+			case <-ctx.Done():
+				return
+			}
+			work <- job
+		}
+	}()
+	for job := range queue {
+		<-job.ready
+		if job.err != nil {
+			return job.err
+		}
+		if err := writeEntry(zw, payloadName(job.i), zip.Store, job.data); err != nil {
+			return err
+		}
+		if c.opts.Progress != nil {
+			c.opts.Progress.Add(int64(c.plan.windows[job.i].plain))
+		}
+	}
+	return ctx.Err()
+}
+
+// codeWindow reads and codes a window, and proves that it decodes.
+func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w := &c.plan.windows[i]
+	plain := make([]byte, 0, w.plain)
+	var err error
+	for _, p := range c.drafts[i].pieces {
+		if plain, err = c.fromTarget.read(ctx, plain, c.target.Manifest.Entries[p.entry].Path, p.off, p.size); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.target.Label, err)
+		}
+	}
+	dict, err := c.dictionary(ctx, w.dict)
+	if err != nil {
+		return nil, err
+	}
+	data, kind := codec.Encode(nil, plain, dict)
+	if kind != codec.ZstdDict {
+		w.dict, dict = nil, nil
+	}
+	back, err := codec.Decode(nil, data, dict, kind, len(plain))
+	if err != nil || !bytes.Equal(back, plain) {
+		return nil, fmt.Errorf("window %d does not decode to what it was made of (%v): is this machine's memory sound?", i, err)
+	}
+	w.kind, w.coded, w.digest = kind, len(data), cas.Sum(plain)
+	return data, nil
+}
+
+func (c *creator) dictionary(ctx context.Context, spans []span) ([]byte, error) {
+	var dict []byte
+	for _, s := range spans {
+		var err error
+		if dict, err = c.fromBase.read(ctx, dict, c.plan.sources[s.source].digest.Hex(), s.off, s.size); err != nil {
+			return nil, fmt.Errorf("base: %w", err)
+		}
+	}
+	return dict, nil
+}
+
+// readme is the text that someone who opens a delta finds first.
+func readme(bases []Version, target Version) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "This is a Ferry delta. It turns\r\n")
+	for _, v := range bases {
+		fmt.Fprintf(&b, "  %s (manifest %s)\r\n", v.Label, v.Manifest.ID())
+	}
+	fmt.Fprintf(&b, "into\r\n  %s (manifest %s)\r\n\r\n", target.Label, target.Manifest.ID())
+	b.WriteString("To make a new folder beside the old one:\r\n" +
+		"  ferry delta apply FILE --base OLD-FOLDER --to NEW-FOLDER\r\n" +
+		"To change a folder where it stands, with a way back (ferry delta undo FOLDER):\r\n" +
+		"  ferry delta apply FILE --in-place FOLDER\r\n" +
+		"To see what is in it:\r\n" +
+		"  ferry delta inspect FILE\r\n")
+	return b.Bytes()
+}

@@ -1,0 +1,226 @@
+package delta
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+
+	"ferry/cas"
+	"ferry/manifest"
+	"ferry/manifest/tree"
+)
+
+// Info is delta.json: what a delta holds, for people and tools. BaseVersion,
+// TargetVersion, Added, Changed and Removed have the names and meaning that K2s'
+// delta-manifest.json gives them.
+type Info struct {
+	Format        string     `json:"format"`
+	BaseVersion   string     `json:"BaseVersion"`
+	TargetVersion string     `json:"TargetVersion"`
+	Bases         []InfoSide `json:"bases"`
+	Target        InfoSide   `json:"target"`
+	Added         []string   `json:"Added"`
+	Changed       []string   `json:"Changed"`
+	Removed       []string   `json:"Removed"`
+	Files         []InfoFile `json:"files"`
+	Unchanged     int        `json:"unchanged_files"`
+	PayloadSize   int64      `json:"payload_bytes"`
+	// DeltaSize is not in the file itself: it is set by Create and Open.
+	DeltaSize int64 `json:"delta_bytes,omitempty"`
+	// FullSize is what the whole target takes, packed.
+	FullSize      int64 `json:"full_bytes"`
+	FullEstimated bool  `json:"full_is_estimated,omitempty"`
+}
+
+// InfoSide is a version that a delta starts from or leads to.
+type InfoSide struct {
+	Label    string     `json:"label"`
+	Manifest cas.Digest `json:"manifest"`
+	Files    int        `json:"files"`
+	Size     int64      `json:"size_bytes"`
+}
+
+// InfoFile says what one path of the target costs, and why.
+type InfoFile struct {
+	Path   string              `json:"path"`
+	Change manifest.ChangeKind `json:"change"`
+	From   string              `json:"from,omitempty"` // base path that it comes from
+	Size   int64               `json:"size_bytes"`
+	Digest string              `json:"digest,omitempty"`
+	// Cost is its share of the payload in bytes; shared windows are divided by
+	// the plain bytes that each file has in them.
+	Cost int64 `json:"cost_bytes"`
+	// Copied, Zero and New say where its bytes come from; they add up to Size.
+	Copied int64 `json:"copied_bytes"`
+	Zero   int64 `json:"zero_bytes"`
+	New    int64 `json:"new_bytes"`
+	// How says in words how it is made.
+	How string `json:"how"`
+}
+
+// infoFormat is the version of delta.json.
+const infoFormat = "ferry.delta/1"
+
+func infoSide(v Version) InfoSide {
+	return InfoSide{v.Label, v.Manifest.ID(), v.Manifest.Files(), v.Manifest.Size()}
+}
+
+// info describes the delta, the changes being those against the first base.
+func (c *creator) info() *Info {
+	info := &Info{
+		Format: infoFormat, BaseVersion: c.bases[0].Label, TargetVersion: c.target.Label, Target: infoSide(c.target),
+		Added: []string{}, Changed: []string{}, Removed: []string{}, Files: []InfoFile{},
+	}
+	for _, b := range c.bases {
+		info.Bases = append(info.Bases, infoSide(b))
+	}
+	for _, w := range c.plan.windows {
+		info.PayloadSize += int64(w.coded)
+	}
+	byPath := map[string]*program{}
+	for i, g := range c.plan.programs {
+		if g.mask&1 != 0 {
+			byPath[c.target.Manifest.Entries[g.entry].Path] = &c.plan.programs[i]
+		}
+	}
+	for _, ch := range manifest.Diff(c.bases[0].Manifest, c.target.Manifest) {
+		switch ch.Kind {
+		case manifest.Same:
+			info.Unchanged++
+			continue
+		case manifest.Removed:
+			info.Removed = append(info.Removed, ch.Base.Path)
+			continue
+		case manifest.Renamed:
+			info.Removed = append(info.Removed, ch.Base.Path)
+			info.Added = append(info.Added, ch.Target.Path)
+		case manifest.Added:
+			info.Added = append(info.Added, ch.Target.Path)
+		case manifest.Copied:
+			if _, ok := c.bases[0].Manifest.Find(ch.Target.Path); !ok {
+				info.Added = append(info.Added, ch.Target.Path)
+				break
+			}
+			info.Changed = append(info.Changed, ch.Target.Path)
+		default:
+			info.Changed = append(info.Changed, ch.Target.Path)
+		}
+		info.Files = append(info.Files, c.infoFile(ch, byPath[ch.Target.Path]))
+	}
+	slices.Sort(info.Removed)
+	return info
+}
+
+func (c *creator) infoFile(ch manifest.Change, g *program) InfoFile {
+	f := InfoFile{Path: ch.Target.Path, Change: ch.Kind, Size: ch.Target.Size, How: string(ch.Target.Type)}
+	if ch.Kind != manifest.Added && ch.Base.Path != ch.Target.Path {
+		f.From = ch.Base.Path
+	}
+	if ch.Target.Type != manifest.TypeFile {
+		return f
+	}
+	f.Digest, f.How = ch.Target.Digest.String(), "copied from the base"
+	if g == nil { // stands in the base, only its mode or time differ
+		f.Copied = f.Size
+		return f
+	}
+	kinds := map[string]bool{}
+	for _, o := range g.ops {
+		switch o.kind {
+		case opCopy:
+			f.Copied += o.size
+		case opZero:
+			f.Zero += o.size
+		case opWindow:
+			w := c.plan.windows[o.ref]
+			f.New += o.size
+			f.Cost += int64(w.coded) * o.size / int64(w.plain)
+			kinds[w.kind.String()] = true
+			if f.From == "" && len(w.dict) == 1 {
+				f.From = c.otherPath(w.dict[0].source, f.Path)
+			}
+		}
+	}
+	if f.New > 0 {
+		f.How = joinKinds(kinds, f.Copied > 0)
+	}
+	return f
+}
+
+// otherPath returns where a source stands in the first base, if not at path.
+func (c *creator) otherPath(source int, path string) string {
+	if p := c.plan.sources[source].paths[0]; p != path {
+		return p
+	}
+	return ""
+}
+
+func joinKinds(kinds map[string]bool, copies bool) string {
+	var names []string
+	for k := range kinds {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	text := ""
+	if copies {
+		text = "copies"
+	}
+	for _, n := range names {
+		if text != "" {
+			text += " + "
+		}
+		text += n
+	}
+	return text
+}
+
+// Dearest returns the n files that cost most.
+func (i *Info) Dearest(n int) []InfoFile {
+	files := slices.Clone(i.Files)
+	slices.SortStableFunc(files, func(a, b InfoFile) int { return -cmp.Compare(a.Cost, b.Cost) })
+	files = slices.DeleteFunc(files, func(f InfoFile) bool { return f.Cost == 0 })
+	return files[:min(n, len(files))]
+}
+
+// Sampling of the estimate of a full package's size.
+const (
+	sampleSize  = 64 << 10
+	sampleEvery = 2 << 20
+)
+
+// estimateFull estimates what the target takes when packed, from samples of
+// every file.
+func (c *creator) estimateFull(ctx context.Context) (int64, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault))
+	if err != nil {
+		return 0, err
+	}
+	defer enc.Close()
+	sum := int64(0)
+	for _, e := range c.target.Manifest.Entries {
+		if e.Type != manifest.TypeFile || e.Size == 0 {
+			continue
+		}
+		var sample bytes.Buffer
+		err := c.fromTarget.with(ctx, e.Path, func(content tree.Content) error {
+			buf := make([]byte, sampleSize)
+			for off := int64(0); off < e.Size && sample.Len() < 64*sampleSize; off += sampleEvery {
+				n, err := content.ReadAt(buf[:min(sampleSize, e.Size-off)], off)
+				if n == 0 && err != nil {
+					return err
+				}
+				sample.Write(buf[:n])
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return 0, err
+		}
+		packed := len(enc.EncodeAll(sample.Bytes(), nil))
+		sum += int64(float64(e.Size) * float64(packed) / float64(sample.Len()))
+	}
+	return sum, nil
+}

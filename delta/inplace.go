@@ -1,0 +1,484 @@
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+
+	"github.com/gofrs/flock"
+
+	"ferry/cas"
+	"ferry/manifest"
+	"ferry/manifest/place"
+	"ferry/manifest/tree"
+)
+
+// InPlaceOptions say how to change a tree where it stands.
+type InPlaceOptions struct {
+	// Force replaces files that were changed at the site, too.
+	Force bool
+	// Progress is told the bytes made and verified; nil is allowed.
+	Progress cas.Counter
+}
+
+// InPlaceReport says what an in-place change did.
+type InPlaceReport struct {
+	Replaced int `json:"replaced"`
+	Added    int `json:"added"`
+	Removed  int `json:"removed"`
+	Meta     int `json:"meta"`
+	Resumed  int `json:"resumed_files"`
+	// Already says that the tree was the target before.
+	Already bool `json:"already_target,omitempty"`
+	// Modified lists what was changed at the site: Kept files stay as they are,
+	// the others were replaced by force (undo brings them back).
+	Modified []Modified `json:"modified"`
+}
+
+// Modified is a path that a site changed.
+type Modified struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+	Kept   bool   `json:"kept"`
+}
+
+// Folders and files under tree.StateDir in an installed tree.
+const (
+	lockName    = "lock"
+	journalName = "journal.json"
+	stageName   = "stage"
+	undoDir     = "undo"
+)
+
+// site is an installed tree that is being changed. All paths are relative to its
+// root, with slashes.
+type site struct {
+	dir  string
+	root *os.Root
+	lock *flock.Flock
+	// step is called before each change of the tree; tests make it fail.
+	step func(what string) error
+}
+
+// openSite locks the tree at dir for this process.
+func openSite(dir string) (*site, error) {
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, fmt.Errorf("%s: not a folder", dir)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &site{dir: dir, root: root, step: func(string) error { return nil }}
+	if err := s.mkdirState(); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *site) mkdirState() error {
+	if err := s.root.MkdirAll(tree.StateDir, 0o777); err != nil {
+		return err
+	}
+	s.lock = flock.New(filepath.Join(s.dir, tree.StateDir, lockName))
+	ok, err := s.lock.TryLock()
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: %w", s.dir, ErrBusy)
+	}
+	return err
+}
+
+// close unlocks the tree, and clears the state folder away if nothing is in it.
+func (s *site) close() {
+	s.root.Remove(s.state(lockName)) // fails while open, on Windows
+	s.lock.Unlock()
+	s.root.Remove(s.state(lockName))
+	s.root.Remove(tree.StateDir) // fails unless empty
+	s.root.Close()
+}
+
+func (s *site) state(parts ...string) string {
+	return filepath.Join(append([]string{tree.StateDir}, parts...)...)
+}
+
+// ApplyInPlace turns the tree at dir into the target where it stands. All that
+// is new is first made and verified in a staging folder; a journal then makes
+// the exchange complete: killed at any moment, the next call finishes it, or
+// Undo takes it back. Replaced files are kept for Undo.
+//
+// Files that the package does not know stay. Files that the site changed are
+// reported, and stay too unless opts.Force is set. Errors are those of Apply, and
+// ErrBusy.
+func ApplyInPlace(ctx context.Context, d *Delta, dir string, opts InPlaceOptions) (*InPlaceReport, error) {
+	s, err := openSite(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	return s.apply(ctx, d, opts)
+}
+
+func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPlaceReport, error) {
+	j, err := s.readJournal(s.state(journalName))
+	if err != nil {
+		return nil, err
+	}
+	if j != nil { // an exchange was interrupted: it is finished, whichever it was
+		if err := s.finish(j); err != nil {
+			return nil, err
+		}
+		if j.Delta == d.id && !j.Back {
+			return j.Report, nil
+		}
+	}
+	t, err := tree.Open(s.dir, tree.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	a, err := nearestApplier(ctx, d, TreeBase{t})
+	if err != nil {
+		return nil, err
+	}
+	defer a.close()
+	u := &update{s: s, d: d, a: a, opts: opts, report: &InPlaceReport{Modified: []Modified{}}}
+	if j, err = u.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if len(j.Steps) == 0 {
+		j.Report.Already = len(j.Report.Modified) == 0
+		return j.Report, s.dropStage()
+	}
+	// What an earlier use of the same delta left would look like steps done.
+	if err := s.root.RemoveAll(s.state(undoDir, j.Delta.Short())); err != nil {
+		return nil, err
+	}
+	if err := s.writeJournal(j); err != nil {
+		return nil, err
+	}
+	return j.Report, s.finish(j)
+}
+
+// found is what stands at a path of the tree.
+type found struct {
+	kind   manifest.Type // empty when there is nothing
+	size   int64
+	digest cas.Digest
+	link   string
+	exec   bool
+	mtime  int64
+}
+
+// look finds out what stands at a path.
+func (s *site) look(ctx context.Context, p string) (found, error) {
+	name := filepath.FromSlash(p)
+	fi, err := s.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+		return found{}, nil
+	}
+	if err != nil {
+		return found{}, err
+	}
+	switch {
+	case fi.IsDir():
+		return found{kind: manifest.TypeDir}, nil
+	case fi.Mode()&fs.ModeSymlink != 0:
+		link, err := s.root.Readlink(name)
+		return found{kind: manifest.TypeLink, link: filepath.ToSlash(link)}, err
+	case !fi.Mode().IsRegular():
+		return found{kind: "special"}, nil
+	}
+	f, err := s.root.Open(name)
+	if err != nil {
+		return found{}, err
+	}
+	defer f.Close()
+	digest, err := place.Digest(ctx, f)
+	return found{kind: manifest.TypeFile, size: fi.Size(), digest: digest, exec: fi.Mode()&0o111 != 0, mtime: fi.ModTime().Unix()}, err
+}
+
+// same reports whether what was found has the content of an entry.
+func (f found) same(e manifest.Entry) bool {
+	return f.kind == e.Type && f.digest == e.Digest && f.link == e.Link
+}
+
+// sameMeta reports whether it also has its mode and time.
+func (f found) sameMeta(e manifest.Entry) bool {
+	return e.Type != manifest.TypeFile || f.mtime == e.ModTime && (f.exec == e.Exec || runtime.GOOS == "windows")
+}
+
+// update is one in-place change being prepared.
+type update struct {
+	s      *site
+	d      *Delta
+	a      *applier
+	opts   InPlaceOptions
+	report *InPlaceReport
+
+	base  map[string]neededFile // what the base has and the target not, or otherwise
+	steps []step
+}
+
+// prepare stages and verifies all that is new, and returns the journal of the
+// exchange. The tree itself is not changed.
+func (u *update) prepare(ctx context.Context) (*journal, error) {
+	u.base = map[string]neededFile{}
+	for _, f := range u.d.need.Bases[u.a.base].Replaced {
+		u.base[f.Path] = f
+	}
+	var staged []manifest.Entry
+	for _, e := range u.d.Target.Entries {
+		stage, err := u.entry(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if stage {
+			staged = append(staged, e)
+		}
+	}
+	for _, f := range u.d.need.Bases[u.a.base].Replaced {
+		if _, stays := u.d.Target.Find(f.Path); !stays {
+			if err := u.removal(ctx, f); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := u.plausible(); err != nil {
+		return nil, err
+	}
+	if err := u.stage(ctx, staged); err != nil {
+		return nil, err
+	}
+	return &journal{
+		Format: journalFormat, Delta: u.d.id, Base: u.d.plan.bases[u.a.base].label, Target: u.d.Info.TargetVersion,
+		Manifest: u.d.plan.target, Steps: u.steps, Report: u.report,
+	}, nil
+}
+
+// plausible returns a [*BaseMismatchError] when most of what the delta replaces
+// is not the base's: then the tree is not a changed copy of the base, but some
+// other version, and a mixture would come out.
+func (u *update) plausible() error {
+	wrong, first := 0, ""
+	for _, m := range u.report.Modified {
+		if _, ok := u.base[m.Path]; ok {
+			wrong++
+			if first == "" {
+				first = m.Path
+			}
+		}
+	}
+	if u.opts.Force || wrong < 2 || 2*wrong <= len(u.base) {
+		return nil
+	}
+	return u.a.mismatch(first, "it and %d more of %d files to be replaced are not the base's; is this another version?", wrong-1, len(u.base))
+}
+
+// entry decides what to do for an entry of the target, and reports whether it
+// must be staged.
+func (u *update) entry(ctx context.Context, e manifest.Entry) (stage bool, err error) {
+	old, replaced := u.base[e.Path]
+	have, err := u.s.look(ctx, e.Path)
+	if err != nil {
+		return false, err
+	}
+	if u.opts.Progress != nil && have.kind == manifest.TypeFile {
+		u.opts.Progress.Add(have.size)
+	}
+	if have.same(e) {
+		if !have.sameMeta(e) {
+			u.report.Meta++
+			u.steps = append(u.steps, step{Path: e.Path, Kind: stepMeta, Exec: e.Exec, MTime: e.ModTime, OldExec: have.exec, OldMTime: have.mtime})
+		}
+		return false, nil
+	}
+	unchanged := e.Type == manifest.TypeFile && e.Size > 0 && u.a.programs[e.Path] == nil && !replaced
+	reason, fixed := u.siteChange(have, old, replaced, unchanged), unchanged
+	if reason == "" {
+		reason, err = u.blocked(e, have)
+		if err != nil {
+			return false, err
+		}
+		fixed = true
+	}
+	if reason != "" {
+		kept := !u.opts.Force || fixed
+		u.report.Modified = append(u.report.Modified, Modified{e.Path, reason, kept})
+		if kept {
+			return false, nil
+		}
+	}
+	st := step{Path: e.Path, Kind: stepExchange, Old: have.kind != "" && have.kind != manifest.TypeDir, New: true, Digest: digestOf(e), Link: e.Link, Exec: e.Exec, MTime: e.ModTime}
+	if e.Type == manifest.TypeDir {
+		st.Kind, st.New = stepDir, false
+	}
+	if st.Old {
+		u.report.Replaced++
+	} else {
+		u.report.Added++
+	}
+	u.steps = append(u.steps, st)
+	return e.Type != manifest.TypeDir, nil
+}
+
+func digestOf(e manifest.Entry) *cas.Digest {
+	if e.Type != manifest.TypeFile {
+		return nil
+	}
+	return &e.Digest
+}
+
+// siteChange says how what stands differs from what the base had there; empty
+// when it does not.
+func (u *update) siteChange(have found, old neededFile, replaced, unchanged bool) string {
+	switch {
+	case unchanged && have.kind == "":
+		return "is missing here, and the delta does not carry it"
+	case unchanged:
+		return "was changed here, and the delta does not carry it"
+	case !replaced && have.kind == "":
+		return "" // new, and the place is free
+	case have.kind == manifest.TypeDir:
+		return "" // see blocked
+	case !replaced:
+		return "stands here, and the base has no such file"
+	case have.kind == "":
+		return ""
+	case have.kind != old.Type, old.Digest != nil && have.digest != *old.Digest, have.link != old.Link:
+		return "was changed here"
+	default:
+		return ""
+	}
+}
+
+// blocked says what of the site stands in the way of an entry, so that it cannot
+// be placed even by force: a folder with files of the site's own, or a file where
+// a folder must be.
+func (u *update) blocked(e manifest.Entry, have found) (string, error) {
+	if have.kind == manifest.TypeDir && e.Type != manifest.TypeDir {
+		own, err := u.ownFileUnder(e.Path)
+		if err != nil || own == "" {
+			return "", err
+		}
+		return "a folder of this name holds " + own + ", which the base does not know", nil
+	}
+	for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
+		fi, err := u.s.root.Lstat(filepath.FromSlash(dir))
+		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if _, replaced := u.base[dir]; !fi.IsDir() && !replaced {
+			return "its folder " + dir + " is no folder here", nil
+		}
+		break
+	}
+	return "", nil
+}
+
+// ownFileUnder returns a file in a folder of the tree that the exchange will not
+// take away; empty when there is none.
+func (u *update) ownFileUnder(dir string) (string, error) {
+	own := ""
+	err := fs.WalkDir(u.s.root.FS(), dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		_, replaced := u.base[p]
+		if _, stays := u.d.Target.Find(p); !replaced || stays {
+			own = p
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return own, err
+}
+
+// removal decides what to do for a base entry that the target lacks.
+func (u *update) removal(ctx context.Context, f neededFile) error {
+	have, err := u.s.look(ctx, f.Path)
+	if err != nil || have.kind == "" {
+		return err // gone already
+	}
+	if f.Type == manifest.TypeDir {
+		u.steps = append(u.steps, step{Path: f.Path, Kind: stepRmdir})
+		return nil
+	}
+	changed := have.kind != f.Type || f.Digest != nil && have.digest != *f.Digest || have.link != f.Link
+	if changed {
+		kept := !u.opts.Force || have.kind == manifest.TypeDir
+		u.report.Modified = append(u.report.Modified, Modified{f.Path, "was changed here; the target has it no more", kept})
+		if kept {
+			return nil
+		}
+	}
+	u.report.Removed++
+	u.steps = append(u.steps, step{Path: f.Path, Kind: stepExchange, Old: true})
+	return nil
+}
+
+// stage makes the new files and links in the staging folder.
+func (u *update) stage(ctx context.Context, entries []manifest.Entry) error {
+	m := &manifest.Manifest{Entries: entries}
+	dir := filepath.Join(u.s.dir, u.s.state(stageName, u.d.id.Short()))
+	if err := place.CheckSpace(u.s.dir, dir, m.Size()); err != nil {
+		return err
+	}
+	st, err := place.OpenStage(dir)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	var stats place.Stats
+	err = st.Fill(ctx, m, u.a.fillOrDiagnose, place.Options{Progress: u.opts.Progress}, &stats)
+	u.report.Resumed = stats.Resumed
+	if err != nil && ctx.Err() == nil {
+		st.Remove()
+		u.s.root.Remove(u.s.state(stageName))
+	}
+	return err
+}
+
+// dropStage removes all staging folders.
+func (s *site) dropStage() error { return s.root.RemoveAll(s.state(stageName)) }
+
+// exists reports whether something stands at a path of the tree.
+func (s *site) exists(name string) (bool, error) {
+	_, err := s.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// move renames within the tree, making the folder that it goes to.
+func (s *site) move(from, to string) error {
+	if err := s.step("move " + filepath.ToSlash(from)); err != nil {
+		return err
+	}
+	if err := s.root.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+		return err
+	}
+	return place.Retry(func() error { return s.root.Rename(from, to) })
+}
+
+// removeEmpty removes a folder and those above it, as far as they are empty.
+func (s *site) removeEmpty(p string) {
+	for ; p != "." && p != ""; p = path.Dir(p) {
+		if s.root.Remove(filepath.FromSlash(p)) != nil {
+			return
+		}
+	}
+}

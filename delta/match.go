@@ -1,0 +1,181 @@
+package delta
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+
+	"ferry/cas"
+	"ferry/manifest"
+)
+
+// segment is a piece of a target file: a copy of base bytes, zeros, or literal
+// bytes with the base pieces that they are likely to resemble.
+type segment struct {
+	kind   opKind // opCopy, opZero, or opWindow for literal bytes
+	size   int64
+	from   cas.Digest // opCopy: the base file
+	off    int64      // opCopy: offset in it
+	at     int64      // opWindow: offset in the target file
+	keys   []keyed    // opWindow: the chunks of the literal, in order
+	origin *manifest.Entry
+}
+
+// keyed is a chunk of a literal.
+type keyed struct {
+	key  cas.Digest
+	size int64
+}
+
+// standing is where a chunk stands in a base.
+type standing struct {
+	entry int // index into the base's entries
+	off   int64
+}
+
+// matcher finds what a base has of target files. Memory is about 100 bytes for
+// each chunk of the base.
+type matcher struct {
+	base   *manifest.Manifest
+	chunks map[cas.Digest]standing // first place of each chunk
+	byPath map[string]int
+	byName map[string][]int // files by base name
+	byDig  map[cas.Digest]int
+}
+
+func newMatcher(ctx context.Context, v Version) (*matcher, error) {
+	m := &matcher{base: v.Manifest, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}}
+	for i, e := range v.Manifest.Entries {
+		if e.Type != manifest.TypeFile || e.Size == 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m.byPath[e.Path] = i
+		m.byName[path.Base(e.Path)] = append(m.byName[path.Base(e.Path)], i)
+		if _, ok := m.byDig[e.Digest]; ok {
+			continue
+		}
+		m.byDig[e.Digest] = i
+		chunks, err := v.Files.Chunks(ctx, e)
+		if err != nil {
+			return nil, fmt.Errorf("base %s: %w", v.Label, err)
+		}
+		for _, c := range chunks {
+			if _, ok := m.chunks[c.Key]; !ok && !c.Key.IsZero() {
+				m.chunks[c.Key] = standing{i, c.Off}
+			}
+		}
+	}
+	return m, nil
+}
+
+// segments matches a target file, given how it is cut.
+func (m *matcher) segments(e manifest.Entry, chunks []manifest.Chunk) []segment {
+	if i, ok := m.byDig[e.Digest]; ok {
+		return []segment{{kind: opCopy, size: e.Size, from: m.base.Entries[i].Digest}}
+	}
+	origin := m.origin(e, chunks)
+	var segs []segment
+	for _, c := range chunks {
+		at, found := m.chunks[c.Key]
+		switch {
+		case c.Key.IsZero():
+			segs = append(segs, segment{kind: opZero, size: c.Size})
+		case found:
+			segs = appendCopy(segs, m.base.Entries[at.entry].Digest, at.off, c.Size)
+		default:
+			segs = appendLiteral(segs, c, origin)
+		}
+	}
+	return segs
+}
+
+// appendCopy adds a copy, lengthening the one before where it goes on.
+func appendCopy(segs []segment, from cas.Digest, off, size int64) []segment {
+	if n := len(segs); n > 0 {
+		if last := &segs[n-1]; last.kind == opCopy && last.from == from && last.off+last.size == off {
+			last.size += size
+			return segs
+		}
+	}
+	return append(segs, segment{kind: opCopy, size: size, from: from, off: off})
+}
+
+func appendLiteral(segs []segment, c manifest.Chunk, origin *manifest.Entry) []segment {
+	if n := len(segs); n > 0 && segs[n-1].kind == opWindow {
+		segs[n-1].size += c.Size
+		segs[n-1].keys = append(segs[n-1].keys, keyed{c.Key, c.Size})
+		return segs
+	}
+	return append(segs, segment{kind: opWindow, size: c.Size, at: c.Off, keys: []keyed{{c.Key, c.Size}}, origin: origin})
+}
+
+// origin picks the base file that a target file most likely came from: the one
+// of the same path, else the one that shares the most bytes with it, else one of
+// the same name, in the most similar folder. It returns nil when nothing fits.
+func (m *matcher) origin(e manifest.Entry, chunks []manifest.Chunk) *manifest.Entry {
+	if i, ok := m.byPath[e.Path]; ok {
+		return &m.base.Entries[i]
+	}
+	votes := map[int]int64{}
+	for _, c := range chunks {
+		if at, ok := m.chunks[c.Key]; ok {
+			votes[at.entry] += c.Size
+		}
+	}
+	best, most := -1, int64(0)
+	for i, n := range votes {
+		if n > most || n == most && i < best {
+			best, most = i, n
+		}
+	}
+	if best < 0 {
+		best = m.nearestName(e.Path)
+	}
+	if best < 0 {
+		return nil
+	}
+	return &m.base.Entries[best]
+}
+
+// nearestName returns the base file of the same name whose folders have most in
+// common with those of p, or -1.
+func (m *matcher) nearestName(p string) int {
+	best, most := -1, -1
+	for _, i := range m.byName[path.Base(p)] {
+		if n := commonBytes(m.base.Entries[i].Path, p); n > most {
+			best, most = i, n
+		}
+	}
+	return best
+}
+
+// commonBytes counts the bytes that a and b share at the front and at the back.
+func commonBytes(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	m := 0
+	for m < len(a)-n && m < len(b)-n && a[len(a)-1-m] == b[len(b)-1-m] {
+		m++
+	}
+	return n + m
+}
+
+// sameSegments reports whether two matchings give the same program: then bases
+// share it.
+func sameSegments(a, b []segment) bool {
+	return slices.EqualFunc(a, b, func(x, y segment) bool {
+		if x.kind != y.kind || x.size != y.size || x.from != y.from || x.off != y.off || x.at != y.at {
+			return false
+		}
+		if x.origin == nil || y.origin == nil {
+			return x.origin == y.origin
+		}
+		return x.origin.Digest == y.origin.Digest
+	})
+}

@@ -1,0 +1,140 @@
+package delta
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"ferry/cas"
+	"ferry/manifest"
+)
+
+// need is base.need: what of each base is read, so that a wrong one is told
+// apart from a damaged delta, and what of it is replaced, so that files changed
+// at a site are noticed.
+type need struct {
+	Format string     `json:"format"`
+	Bases  []needBase `json:"bases"`
+}
+
+// needFormat is the version of base.need.
+const needFormat = "ferry.need/1"
+
+type needBase struct {
+	Manifest cas.Digest   `json:"manifest"`
+	Reads    []needFile   `json:"reads"`
+	Replaced []neededFile `json:"replaced"`
+}
+
+// needFile is a base file that is read in part.
+type needFile struct {
+	Path   string      `json:"path"`
+	Size   int64       `json:"size_bytes"`
+	Ranges []needRange `json:"ranges"`
+}
+
+type needRange struct {
+	Off    int64      `json:"off"`
+	Size   int64      `json:"size_bytes"`
+	Digest cas.Digest `json:"digest"`
+}
+
+// neededFile is a base entry that the target has no more, or another way.
+type neededFile struct {
+	Path   string        `json:"path"`
+	Type   manifest.Type `json:"type"`
+	Size   int64         `json:"size_bytes,omitempty"`
+	Digest *cas.Digest   `json:"digest,omitempty"`
+	Link   string        `json:"link,omitempty"`
+}
+
+// rangeSize is the length in bytes of the ranges that are told apart.
+const rangeSize = 4 << 20
+
+// need computes base.need.
+func (c *creator) need(ctx context.Context) (*need, error) {
+	n := &need{Format: needFormat}
+	ranges := map[int][]needRange{}
+	for i, extents := range c.readExtents() {
+		var err error
+		if ranges[i], err = c.digestRanges(ctx, i, extents); err != nil {
+			return nil, err
+		}
+	}
+	for b, base := range c.bases {
+		nb := needBase{Manifest: base.Manifest.ID(), Reads: []needFile{}, Replaced: []neededFile{}}
+		for i, s := range c.plan.sources {
+			if s.paths[b] != "" {
+				nb.Reads = append(nb.Reads, needFile{s.paths[b], s.size, ranges[i]})
+			}
+		}
+		for _, e := range base.Manifest.Entries {
+			t, ok := c.target.Manifest.Find(e.Path)
+			if ok && t.Type == e.Type && t.Digest == e.Digest && t.Link == e.Link {
+				continue
+			}
+			f := neededFile{Path: e.Path, Type: e.Type, Size: e.Size, Link: e.Link}
+			if e.Type == manifest.TypeFile {
+				f.Digest = &e.Digest
+			}
+			nb.Replaced = append(nb.Replaced, f)
+		}
+		n.Bases = append(n.Bases, nb)
+	}
+	return n, nil
+}
+
+// readExtents lists what is read of each source.
+func (c *creator) readExtents() map[int][]extent {
+	reads := map[int][]extent{}
+	for _, w := range c.plan.windows {
+		for _, s := range w.dict {
+			reads[s.source] = append(reads[s.source], extent{s.off, s.off + s.size})
+		}
+	}
+	for _, g := range c.plan.programs {
+		for _, o := range g.ops {
+			if o.kind == opCopy {
+				reads[o.ref] = append(reads[o.ref], extent{o.off, o.off + o.size})
+			}
+		}
+	}
+	for i, extents := range reads {
+		reads[i] = joined(extents)
+	}
+	return reads
+}
+
+// joined returns extents sorted, those that touch made one.
+func joined(extents []extent) []extent {
+	slices.SortFunc(extents, func(a, b extent) int { return cmp.Compare(a.off, b.off) })
+	out := extents[:0]
+	for _, e := range extents {
+		if n := len(out); n > 0 && e.off <= out[n-1].end {
+			out[n-1].end = max(out[n-1].end, e.end)
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func (c *creator) digestRanges(ctx context.Context, source int, extents []extent) ([]needRange, error) {
+	s := c.plan.sources[source]
+	if len(extents) == 1 && extents[0] == (extent{0, s.size}) {
+		return []needRange{{0, s.size, s.digest}}, nil
+	}
+	var ranges []needRange
+	var buf []byte
+	for _, e := range extents {
+		for off := e.off; off < e.end; off += rangeSize {
+			n := min(rangeSize, e.end-off)
+			var err error
+			if buf, err = c.fromBase.read(ctx, buf[:0], s.digest.Hex(), off, n); err != nil {
+				return nil, err
+			}
+			ranges = append(ranges, needRange{off, n, cas.Sum(buf)})
+		}
+	}
+	return ranges, nil
+}

@@ -1,0 +1,270 @@
+package delta
+
+import (
+	"archive/zip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+
+	"ferry/cas"
+	"ferry/delta/codec"
+	"ferry/manifest"
+)
+
+// Delta is an open delta. It is safe for concurrent use. Close it.
+type Delta struct {
+	// Info is what the delta says of itself.
+	Info *Info
+	// Target is the manifest of what it makes.
+	Target *manifest.Manifest
+
+	f       *os.File
+	entries map[string]*zip.File
+	plan    *plan
+	need    *need
+	id      cas.Digest // of the plan
+}
+
+// Limits of what is read into memory, in bytes.
+const (
+	maxInfo  = 256 << 20
+	maxNeed  = 256 << 20
+	maxLines = 1 << 30
+)
+
+// IsDelta reports whether the file at path is a delta, by its content.
+func IsDelta(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return false
+	}
+	zr, err := zip.NewReader(f, fi.Size())
+	if err != nil {
+		return false
+	}
+	found := 0
+	for _, zf := range zr.File {
+		if zf.Name == planName || zf.Name == needName || zf.Name == manifestName {
+			found++
+		}
+	}
+	return found == 3
+}
+
+// Open opens the delta at path and checks that it is complete and consistent.
+// The payload is not read. Errors match ErrInvalid when it is no sound delta.
+func Open(path string) (*Delta, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &Delta{f: f}
+	if err := d.open(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("delta %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// Close closes the delta's file.
+func (d *Delta) Close() error { return d.f.Close() }
+
+// ID identifies the delta: the digest of its plan.
+func (d *Delta) ID() cas.Digest { return d.id }
+
+func (d *Delta) open() error {
+	fi, err := d.f.Stat()
+	if err != nil {
+		return err
+	}
+	zr, err := zip.NewReader(d.f, fi.Size())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	zr.RegisterDecompressor(zip.Deflate, flate.NewReader)
+	d.entries = map[string]*zip.File{}
+	for _, zf := range zr.File {
+		d.entries[zf.Name] = zf
+	}
+	if err := d.readManifest(); err != nil {
+		return err
+	}
+	planData, err := d.entry(planName, maxPlan)
+	if err != nil {
+		return err
+	}
+	d.id = cas.Sum(planData)
+	if d.plan, err = decodePlan(planData, len(d.Target.Entries)); err != nil {
+		return err
+	}
+	if err := d.readJSON(infoName, maxInfo, &d.Info); err != nil {
+		return err
+	}
+	if err := d.readJSON(needName, maxNeed, &d.need); err != nil {
+		return err
+	}
+	d.Info.DeltaSize = fi.Size()
+	return d.consistent()
+}
+
+func (d *Delta) readManifest() error {
+	data, err := d.entry(manifestName, maxLines)
+	if err != nil {
+		return err
+	}
+	if d.Target, err = manifest.Decode(data); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
+	}
+	return nil
+}
+
+func (d *Delta) readJSON(name string, limit int64, v any) error {
+	data, err := d.entry(name, limit)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
+	}
+	return nil
+}
+
+// entry reads an entry of at most limit bytes; the zip's CRC is compared.
+func (d *Delta) entry(name string, limit int64) ([]byte, error) {
+	zf := d.entries[name]
+	if zf == nil {
+		return nil, fmt.Errorf("%w: has no %s", ErrInvalid, name)
+	}
+	if zf.UncompressedSize64 > uint64(limit) {
+		return nil, fmt.Errorf("%w: %s of %d bytes", ErrInvalid, name, zf.UncompressedSize64)
+	}
+	r, err := zf.Open()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = errors.New("longer than it declares")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
+	}
+	return data, nil
+}
+
+// consistent compares the parts of the delta with each other.
+func (d *Delta) consistent() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case d.Info == nil || d.Info.Format != infoFormat:
+		return bad("%s is not of format %q", infoName, infoFormat)
+	case d.need == nil || d.need.Format != needFormat || len(d.need.Bases) != len(d.plan.bases):
+		return bad("%s is not of format %q, or of other bases", needName, needFormat)
+	case d.Target.ID() != d.plan.target:
+		return bad("the manifest is not that of the plan")
+	}
+	for i, b := range d.plan.bases {
+		if d.need.Bases[i].Manifest != b.manifest {
+			return bad("%s is of other bases than the plan", needName)
+		}
+	}
+	for i, w := range d.plan.windows {
+		zf := d.entries[payloadName(i)]
+		if zf == nil || zf.Method != zip.Store || zf.UncompressedSize64 != uint64(w.coded) {
+			return bad("%s is missing or not of %d bytes", payloadName(i), w.coded)
+		}
+	}
+	for _, g := range d.plan.programs {
+		e := d.Target.Entries[g.entry]
+		sum := int64(0)
+		for _, o := range g.ops {
+			sum += o.size
+			if sum < 0 || sum > e.Size {
+				break
+			}
+		}
+		if e.Type != manifest.TypeFile || sum != e.Size {
+			return bad("program of %q does not give its %d bytes", e.Path, e.Size)
+		}
+	}
+	return nil
+}
+
+// window reads and decodes window i; dict gives bytes of sources.
+func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context, dst []byte, s span) ([]byte, error)) ([]byte, error) {
+	w := d.plan.windows[i]
+	data, err := d.entry(payloadName(i), maxWindow)
+	if err != nil {
+		return nil, err
+	}
+	var base []byte
+	for _, s := range w.dict {
+		if base, err = dict(ctx, base, s); err != nil {
+			return nil, err
+		}
+	}
+	plain, err := codec.Decode(nil, data, base, w.kind, w.plain)
+	if err != nil {
+		return nil, &windowError{i, err}
+	}
+	if cas.Sum(plain) != w.digest {
+		return nil, &windowError{i, errors.New("gives other bytes than it should")}
+	}
+	return plain, nil
+}
+
+// windowError says that a window did not decode: its payload is damaged, or the
+// base bytes are not those that it was coded against.
+type windowError struct {
+	window int
+	err    error
+}
+
+func (e *windowError) Error() string { return fmt.Sprintf("%s: %v", payloadName(e.window), e.err) }
+func (e *windowError) Unwrap() error { return e.err }
+
+// Finding is something wrong with a delta.
+type Finding struct {
+	Object string `json:"object"`
+	Detail string `json:"detail"`
+}
+
+// Verify reads all of the delta: entries against their checksums, and windows
+// that need no base against their digests. Findings go to report.
+func (d *Delta) Verify(ctx context.Context, report func(Finding)) error {
+	for name, zf := range d.entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		limit := int64(maxLines)
+		if strings.HasPrefix(name, payloadDir) {
+			limit = maxWindow
+		}
+		if _, err := d.entry(zf.Name, limit); err != nil {
+			report(Finding{name, err.Error()})
+		}
+	}
+	for i, w := range d.plan.windows {
+		if len(w.dict) > 0 || w.kind == codec.ZstdDict {
+			continue
+		}
+		if _, err := d.window(ctx, i, nil); err != nil {
+			report(Finding{payloadName(i), err.Error()})
+		}
+	}
+	return ctx.Err()
+}

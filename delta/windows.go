@@ -1,0 +1,193 @@
+package delta
+
+import (
+	"cmp"
+	"slices"
+
+	"ferry/cas"
+	"ferry/manifest"
+)
+
+// Sizes of windows in bytes, measured in docs/design.md, "Windows of a delta".
+const (
+	windowSize = 4 << 20 // plain bytes of a window
+	dictSize   = 8 << 20 // base bytes that a window is coded against
+	wholeDict  = 2 << 20 // base files up to this size are taken whole
+	dictSlack  = 2 << 20 // base bytes taken before and behind the likely place
+	dictGrid   = 64 << 10
+)
+
+// draft is a window being gathered: pieces of target files, and the base pieces
+// that they are coded against.
+type draft struct {
+	mask   uint64
+	pieces []piece
+	dict   map[cas.Digest][]extent // by base file, sorted and apart
+	plain  int64
+}
+
+// piece is a run of bytes of a target file.
+type piece struct {
+	entry int
+	off   int64
+	size  int64
+}
+
+// extent is a run of bytes of a base file.
+type extent struct{ off, end int64 }
+
+// drafter distributes literal bytes over windows.
+type drafter struct {
+	entries []manifest.Entry
+	drafts  []*draft
+	cur     *draft
+	placed  map[cas.Digest]placed
+}
+
+// placed is where a chunk stands in a window.
+type placed struct {
+	window int
+	off    int64
+	mask   uint64
+}
+
+// begin starts the windows of programs for the bases in mask.
+func (d *drafter) begin(mask uint64) {
+	if d.cur != nil && d.cur.mask == mask {
+		return
+	}
+	d.cur = &draft{mask: mask, dict: map[cas.Digest][]extent{}}
+	d.drafts = append(d.drafts, d.cur)
+}
+
+// file turns the segments of a target file into instructions. sourceOf gives the
+// number of a base file's source.
+func (d *drafter) file(entry int, mask uint64, segs []segment, sourceOf func(cas.Digest) int) []op {
+	d.begin(mask)
+	var ops []op
+	shift, known := int64(0), false // base offset − target offset, where last seen
+	at := int64(0)
+	for _, s := range segs {
+		switch s.kind {
+		case opZero:
+			ops = append(ops, op{kind: opZero, size: s.size})
+		case opCopy:
+			ops = append(ops, op{kind: opCopy, ref: sourceOf(s.from), off: s.off, size: s.size})
+			shift, known = s.off-at, true
+		case opWindow:
+			off := s.at
+			for _, c := range s.keys {
+				o := d.chunk(entry, off, c, d.likely(entry, off, c.size, s.origin, shift, known))
+				ops = appendOp(ops, o)
+				off += c.size
+			}
+		}
+		at += s.size
+	}
+	return ops
+}
+
+func appendOp(ops []op, o op) []op {
+	if n := len(ops); n > 0 {
+		if last := &ops[n-1]; last.kind == o.kind && last.ref == o.ref && last.off+last.size == o.off {
+			last.size += o.size
+			return ops
+		}
+	}
+	return append(ops, o)
+}
+
+// wanted is a base piece that a chunk should be coded against.
+type wanted struct {
+	file cas.Digest
+	extent
+}
+
+// likely returns the base piece that the bytes [off, off+size) of a target file
+// most likely resemble; the zero value for none.
+func (d *drafter) likely(entry int, off, size int64, origin *manifest.Entry, shift int64, known bool) wanted {
+	if origin == nil || origin.Size == 0 {
+		return wanted{}
+	}
+	if origin.Size <= wholeDict {
+		return wanted{origin.Digest, extent{0, origin.Size}}
+	}
+	pos := off + shift
+	if !known {
+		pos = int64(float64(off) / float64(d.entries[entry].Size) * float64(origin.Size))
+	}
+	lo := max(0, (pos-dictSlack)/dictGrid*dictGrid)
+	hi := min(origin.Size, (pos+size+dictSlack)/dictGrid*dictGrid)
+	if lo >= hi {
+		return wanted{}
+	}
+	return wanted{origin.Digest, extent{lo, hi}}
+}
+
+// chunk places a chunk in a window, unless it stands in one already.
+func (d *drafter) chunk(entry int, off int64, c keyed, w wanted) op {
+	if p, ok := d.placed[c.key]; ok && p.mask&d.cur.mask == d.cur.mask {
+		return op{kind: opWindow, ref: p.window, off: p.off, size: c.size}
+	}
+	if d.cur.plain > 0 && (d.cur.plain+c.size > windowSize || d.cur.dictWith(w) > dictSize) {
+		mask := d.cur.mask
+		d.cur = nil
+		d.begin(mask)
+	}
+	d.cur.want(w)
+	o := op{kind: opWindow, ref: len(d.drafts) - 1, off: d.cur.plain, size: c.size}
+	if n := len(d.cur.pieces); n > 0 && d.cur.pieces[n-1].entry == entry && d.cur.pieces[n-1].off+d.cur.pieces[n-1].size == off {
+		d.cur.pieces[n-1].size += c.size
+	} else {
+		d.cur.pieces = append(d.cur.pieces, piece{entry, off, c.size})
+	}
+	d.placed[c.key] = placed{o.ref, o.off, d.cur.mask}
+	d.cur.plain += c.size
+	return o
+}
+
+// dictWith returns how large the dictionary would be with w.
+func (d *draft) dictWith(w wanted) int64 {
+	sum := int64(0)
+	for file, extents := range d.dict {
+		if file != w.file {
+			sum += total(extents)
+		}
+	}
+	return sum + total(union(d.dict[w.file], w.extent))
+}
+
+func (d *draft) want(w wanted) {
+	if w.end > w.off {
+		d.dict[w.file] = union(d.dict[w.file], w.extent)
+	}
+}
+
+func total(extents []extent) int64 {
+	sum := int64(0)
+	for _, e := range extents {
+		sum += e.end - e.off
+	}
+	return sum
+}
+
+// union returns extents with e.
+func union(extents []extent, e extent) []extent {
+	if e.end <= e.off {
+		return extents
+	}
+	return joined(append(slices.Clone(extents), e))
+}
+
+// spans lists the dictionary of a draft, in the order in which its bytes are
+// joined: by source, then by offset.
+func (d *draft) spans(sourceOf func(cas.Digest) int) []span {
+	var spans []span
+	for file, extents := range d.dict {
+		for _, e := range extents {
+			spans = append(spans, span{sourceOf(file), e.off, e.end - e.off})
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.off, b.off)) })
+	return spans
+}

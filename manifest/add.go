@@ -1,0 +1,312 @@
+package manifest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"ferry/cas"
+	"ferry/chunking"
+	"ferry/manifest/tree"
+)
+
+// AddOptions say how to take a tree in.
+type AddOptions struct {
+	// Progress is told the bytes read; nil is allowed.
+	Progress cas.Counter
+	// Warn is told of what was left out or may cause trouble; nil is allowed.
+	Warn func(Warning)
+}
+
+// Warning is something about one path that the user should know.
+type Warning struct {
+	Path string `json:"path"`
+	Text string `json:"text"`
+	// Skipped says that the path is not in the version.
+	Skipped bool `json:"skipped"`
+}
+
+// AddStats says what was taken in.
+type AddStats struct {
+	Files      int       `json:"files"`
+	Size       int64     `json:"size_bytes"`
+	KnownFiles int       `json:"known_files"` // of a digest that the store had
+	KnownSize  int64     `json:"known_bytes"`
+	Skipped    int       `json:"skipped"` // left out, each with a Warning
+	New        cas.Added `json:"new"`
+}
+
+// Add takes all of a tree into the store, and returns its manifest, which is
+// stored too. The version has no name yet: see [Archive.Tag]. Errors of the
+// source name the path; nothing counts unless the error is nil.
+func (a *Archive) Add(ctx context.Context, t tree.Tree, opts AddOptions) (*Manifest, AddStats, error) {
+	tx := a.store.Begin(ctx)
+	defer tx.Abort()
+	in := &ingest{params: a.params, archive: a, sink: tx, opts: opts, byPath: map[string]int{}}
+	if err := in.run(ctx, t); err != nil {
+		return nil, in.stats, err
+	}
+	m, err := in.manifest()
+	if err != nil {
+		return nil, in.stats, err
+	}
+	if err := in.putBytes(m.Encode()); err != nil {
+		return nil, in.stats, err
+	}
+	in.stats.New, err = tx.Commit()
+	return m, in.stats, err
+}
+
+// sink is where an ingest puts chunks: a transaction, or nowhere.
+type sink interface {
+	Has(key cas.Digest) (bool, error)
+	HasRecord(name cas.Digest) (bool, error)
+	Put(key cas.Digest, data []byte) (bool, error)
+	PutRecord(name cas.Digest, body []byte) error
+}
+
+// ingest is one run of Add or of Scan. Its methods run on the goroutine that
+// called it, which alone puts to the sink, so that the order of chunks depends
+// on the source alone.
+type ingest struct {
+	params  chunking.Params
+	archive *Archive // to look known files up; nil for a scan
+	sink    sink
+	opts    AddOptions
+	scanned map[cas.Digest][]Run // how files are cut, for a scan; else nil
+	stats   AddStats
+	entries []Entry
+	byPath  map[string]int // index into entries
+	chunker *chunking.Chunker
+}
+
+func (in *ingest) warn(w Warning) {
+	if w.Skipped {
+		in.stats.Skipped++
+	}
+	if in.opts.Warn != nil {
+		in.opts.Warn(w)
+	}
+}
+
+func (in *ingest) run(ctx context.Context, t tree.Tree) error {
+	var err error
+	if in.chunker, err = chunking.New(nil, in.params); err != nil {
+		return err
+	}
+	p := startReaders(ctx, in, t)
+	defer p.stop()
+	for it := range p.items {
+		select {
+		case <-it.ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err := it.err
+		if err == nil {
+			err = in.take(ctx, it)
+		}
+		it.close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", it.node.Path, err)
+		}
+	}
+	return p.err()
+}
+
+// take stores what is new of an item and notes its entry.
+func (in *ingest) take(ctx context.Context, it *item) error {
+	n := it.node
+	e := Entry{Path: n.Path}
+	switch n.Kind {
+	case tree.Dir:
+		e.Type = TypeDir
+	case tree.Link:
+		if !validLink(n.Link) {
+			return fmt.Errorf("%w: the link's target is not UTF-8", ErrInvalid)
+		}
+		e.Type, e.Link = TypeLink, n.Link
+	case tree.Special:
+		in.warn(Warning{Path: n.Path, Text: "a device, socket or pipe has no place in a package", Skipped: true})
+		return nil
+	case tree.HardLink:
+		i, ok := in.byPath[n.Link]
+		if !ok || in.entries[i].Type != TypeFile {
+			return fmt.Errorf("%w: hard link to %q, which is no file before it", ErrInvalid, n.Link)
+		}
+		e = in.entries[i]
+		e.Path = n.Path
+	case tree.File:
+		if err := in.takeFile(ctx, it); err != nil {
+			return err
+		}
+		e.Type, e.Exec, e.ModTime = TypeFile, n.Exec, clampTime(n.ModTime)
+		e.Size, e.Digest = it.size, it.digest
+		if it.sniffedExec {
+			e.Exec = true
+		}
+	}
+	if i, ok := in.byPath[e.Path]; ok {
+		if e.Type == TypeDir && in.entries[i].Type == TypeDir {
+			return nil
+		}
+		return fmt.Errorf("%w: stands twice in the source", ErrInvalid)
+	}
+	in.byPath[e.Path] = len(in.entries)
+	in.entries = append(in.entries, e)
+	return nil
+}
+
+func (in *ingest) takeFile(ctx context.Context, it *item) error {
+	switch {
+	case it.known:
+		in.stats.KnownFiles++
+	case it.stream != nil:
+		if err := in.takeStream(ctx, it); err != nil {
+			return err
+		}
+	default:
+		for _, c := range it.cuts {
+			if !c.Zero() {
+				if _, err := in.sink.Put(c.Key, it.data[c.off:c.off+c.Size]); err != nil {
+					return err
+				}
+			}
+		}
+		if err := in.putRecipe(it.digest, it.size, it.runs()); err != nil {
+			return err
+		}
+	}
+	in.stats.Files++
+	in.stats.Size += it.size
+	if it.known {
+		in.stats.KnownSize += it.size
+	}
+	return nil
+}
+
+// takeStream cuts and stores a large file while it is read.
+func (in *ingest) takeStream(ctx context.Context, it *item) error {
+	h := cas.NewHasher()
+	src := &contextReader{ctx: ctx, r: it.stream}
+	in.chunker.Reset(io.TeeReader(src, h))
+	var runs []Run
+	for {
+		c, err := in.chunker.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		run := Run{Size: c.Size}
+		if !c.Zero() {
+			run.Key = cas.Sum(c.Data)
+			if _, err := in.sink.Put(run.Key, c.Data); err != nil {
+				return err
+			}
+		}
+		runs = append(runs, run)
+		it.size += c.Size
+		if in.opts.Progress != nil {
+			in.opts.Progress.Add(c.Size)
+		}
+	}
+	digest := h.Digest()
+	if !it.digest.IsZero() && it.digest != digest {
+		return ErrChanged
+	}
+	it.digest = digest
+	return in.putRecipe(digest, it.size, runs)
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// putRecipe stores how a file is cut, unless that follows from its digest.
+func (in *ingest) putRecipe(digest cas.Digest, size int64, runs []Run) error {
+	if in.scanned != nil {
+		in.scanned[digest] = runs
+		return nil
+	}
+	if size == 0 || len(runs) == 1 && runs[0].Key == digest {
+		return nil
+	}
+	coded := plainRecipe(digest, size, runs).Encode()
+	if len(coded) <= inlineRecipe {
+		return in.sink.PutRecord(digest, append([]byte{recipeInline}, coded...))
+	}
+	list, err := in.putStream(coded)
+	if err != nil {
+		return err
+	}
+	return in.sink.PutRecord(digest, appendRuns([]byte{recipeChunked}, list))
+}
+
+// putStream cuts and stores bytes, and returns their runs.
+func (in *ingest) putStream(data []byte) ([]Run, error) {
+	var runs []Run
+	in.chunker.Reset(bytes.NewReader(data))
+	for {
+		c, err := in.chunker.Next()
+		if errors.Is(err, io.EOF) {
+			return runs, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		run := Run{Size: c.Size}
+		if !c.Zero() {
+			run.Key = cas.Sum(c.Data)
+			if _, err := in.sink.Put(run.Key, c.Data); err != nil {
+				return nil, err
+			}
+		}
+		runs = append(runs, run)
+	}
+}
+
+// putBytes stores bytes as a file.
+func (in *ingest) putBytes(data []byte) error {
+	runs, err := in.putStream(data)
+	if err != nil {
+		return err
+	}
+	return in.putRecipe(cas.Sum(data), int64(len(data)), runs)
+}
+
+// manifest makes the manifest of all entries: directories only where they are empty.
+func (in *ingest) manifest() (*Manifest, error) {
+	full := map[string]bool{}
+	for _, e := range in.entries {
+		for dir := parent(e.Path); dir != "" && !full[dir]; dir = parent(dir) {
+			full[dir] = true
+		}
+	}
+	var entries []Entry
+	for _, e := range in.entries {
+		if e.Type != TypeDir || !full[e.Path] {
+			entries = append(entries, e)
+		}
+	}
+	m, err := New(entries)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range Portability(m) {
+		in.warn(w)
+	}
+	return m, nil
+}

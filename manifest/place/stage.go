@@ -1,0 +1,388 @@
+package place
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"ferry/cas"
+	"ferry/manifest"
+	"ferry/manifest/tree"
+)
+
+// Fill writes the content of e to w. Where w is a [Cloner], it may offer a file
+// that holds just that content.
+type Fill func(ctx context.Context, e manifest.Entry, w io.Writer) error
+
+// Cloner is a destination that may share the blocks of another file.
+type Cloner interface {
+	// Clone reports whether it took all of src's content. When it did not,
+	// nothing was written.
+	Clone(src *os.File) bool
+}
+
+// Stage is a folder in which files are put together.
+type Stage struct {
+	dir  string
+	root *os.Root
+	mu   sync.Mutex
+	dirs map[string]bool // that exist
+}
+
+// OpenStage opens the staging folder dir, making it if need be.
+func OpenStage(dir string) (*Stage, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Stage{dir: dir, root: root, dirs: map[string]bool{".": true}}, nil
+}
+
+// Close gives the folder free. It stays.
+func (s *Stage) Close() error { return s.root.Close() }
+
+// Remove deletes the folder and all that is in it.
+func (s *Stage) Remove() error {
+	s.root.Close()
+	return removeAll(s.dir)
+}
+
+// removeAll is os.RemoveAll, also for folders without write permission.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(p, 0o777)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
+
+// CheckNames returns an error when the file system cannot hold all entries apart:
+// names that it forbids, or takes for one. It tries the stage to find out.
+func (s *Stage) CheckNames(m *manifest.Manifest) error {
+	if runtime.GOOS == "windows" {
+		for _, e := range m.Entries {
+			if err := tree.CheckWindows(e.Path); err != nil {
+				return err
+			}
+		}
+	}
+	folds, err := s.foldsCase()
+	if err != nil || !folds {
+		return err
+	}
+	seen := map[string]string{}
+	folder := cases.Fold()
+	for _, e := range m.Entries {
+		for p := e.Path; p != "."; p = path.Dir(p) {
+			key := folder.String(norm.NFC.String(p))
+			if first, ok := seen[key]; ok && first != p {
+				return &tree.UnsafePathError{Path: p, Reason: fmt.Sprintf("this file system takes it and %q for one file", first)}
+			}
+			seen[key] = p
+		}
+	}
+	return nil
+}
+
+// foldsCase reports whether the stage's file system takes names that differ in
+// case for one.
+func (s *Stage) foldsCase() (bool, error) {
+	const probe = ".ferry-tmp-probe"
+	f, err := s.root.Create(probe)
+	if err != nil {
+		return false, err
+	}
+	f.Close()
+	defer s.root.Remove(probe)
+	_, err = s.root.Lstat(strings.ToUpper(probe))
+	return err == nil, nil
+}
+
+// mkdir makes a folder and those above it.
+func (s *Stage) mkdir(dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dirs[dir] {
+		return nil
+	}
+	if err := s.root.MkdirAll(filepath.FromSlash(dir), 0o777); err != nil {
+		return err
+	}
+	s.dirs[dir] = true
+	return nil
+}
+
+// File makes sure that the file e stands in the stage, calling fill unless it
+// stood there already. It reports whether it did.
+func (s *Stage) File(ctx context.Context, e manifest.Entry, fill Fill) (stood bool, err error) {
+	name := filepath.FromSlash(e.Path)
+	if err := s.mkdir(path.Dir(e.Path)); err != nil {
+		return false, err
+	}
+	if ok, err := s.stands(ctx, e); ok || err != nil {
+		return ok, err
+	}
+	temp := filepath.FromSlash(path.Join(path.Dir(e.Path), ".ferry-tmp-"+cas.Sum([]byte(e.Path)).Short()))
+	if err := s.write(ctx, temp, e, fill); err != nil {
+		s.root.Remove(temp)
+		return false, fmt.Errorf("%s: %w", e.Path, err)
+	}
+	if err := Retry(func() error { return s.root.Rename(temp, name) }); err != nil {
+		return false, err
+	}
+	return false, nil
+}
+
+// stands reports whether the file is there from an earlier try, whole.
+func (s *Stage) stands(ctx context.Context, e manifest.Entry) (bool, error) {
+	name := filepath.FromSlash(e.Path)
+	fi, err := s.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if fi.Mode().IsRegular() && fi.Size() == e.Size {
+		digest, err := s.digest(ctx, name)
+		if err != nil {
+			return false, err
+		}
+		if digest == e.Digest {
+			return true, s.setMeta(name, e)
+		}
+	}
+	return false, s.root.RemoveAll(name)
+}
+
+func (s *Stage) digest(ctx context.Context, name string) (cas.Digest, error) {
+	f, err := s.root.Open(name)
+	if err != nil {
+		return cas.Digest{}, err
+	}
+	defer f.Close()
+	return Digest(ctx, f)
+}
+
+// Digest returns the digest of all that r gives.
+func Digest(ctx context.Context, r io.Reader) (cas.Digest, error) {
+	h := cas.NewHasher()
+	buf := make([]byte, 256<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return cas.Digest{}, err
+		}
+		n, err := r.Read(buf)
+		h.Write(buf[:n])
+		if errors.Is(err, io.EOF) {
+			return h.Digest(), nil
+		}
+		if err != nil {
+			return cas.Digest{}, err
+		}
+	}
+}
+
+// write writes and verifies a file under a temporary name.
+func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill Fill) error {
+	perm := fs.FileMode(0o666)
+	if e.Exec {
+		perm = 0o777
+	}
+	if err := s.root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := &fileWriter{ctx: ctx, f: f, h: cas.NewHasher(), want: e.Digest, left: e.Size}
+	if err := fill(ctx, e, w); err != nil {
+		return err
+	}
+	digest, err := w.finish()
+	if err != nil {
+		return err
+	}
+	if digest != e.Digest {
+		return fmt.Errorf("%w: digest %s, manifest says %s", ErrContent, digest.Short(), e.Digest.Short())
+	}
+	if err := syncFile(f); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return s.setMeta(temp, e)
+}
+
+// ErrContent says that what was put together is not what the manifest wants.
+var ErrContent = errors.New("content is not what the manifest says")
+
+func (s *Stage) setMeta(name string, e manifest.Entry) error {
+	t := time.Unix(e.ModTime, 0)
+	return s.root.Chtimes(name, t, t)
+}
+
+// fileWriter writes a file and its digest. Long runs of zeros become holes.
+type fileWriter struct {
+	ctx    context.Context
+	f      *os.File
+	h      *cas.Hasher
+	want   cas.Digest
+	left   int64 // bytes that the manifest leaves room for
+	hole   int64 // zeros not yet written
+	cloned bool
+	sum    cas.Digest // of a cloned file, once read
+}
+
+var _ Cloner = (*fileWriter)(nil)
+
+// holeSize is the least run of zeros that is left out of a file: holes are made
+// in whole blocks, and small ones cost more than they save.
+const holeSize = 64 << 10
+
+var zeros [holeSize]byte
+
+func (w *fileWriter) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if int64(len(p)) > w.left {
+		return 0, fmt.Errorf("%w: more bytes than the manifest says", ErrContent)
+	}
+	w.h.Write(p)
+	w.left -= int64(len(p))
+	if len(p) >= holeSize && len(p)%holeSize == 0 && isZero(p) {
+		w.hole += int64(len(p))
+		return len(p), nil
+	}
+	if err := w.skip(); err != nil {
+		return 0, err
+	}
+	return w.f.Write(p)
+}
+
+func isZero(p []byte) bool {
+	for len(p) > 0 {
+		n := min(len(p), len(zeros))
+		if string(p[:n]) != string(zeros[:n]) {
+			return false
+		}
+		p = p[n:]
+	}
+	return true
+}
+
+// skip moves behind a hole.
+func (w *fileWriter) skip() error {
+	if w.hole == 0 {
+		return nil
+	}
+	_, err := w.f.Seek(w.hole, io.SeekCurrent)
+	w.hole = 0
+	return err
+}
+
+func (w *fileWriter) Clone(src *os.File) bool {
+	w.cloned = w.left > 0 && clone(w.f, src)
+	return w.cloned
+}
+
+// Matches reports whether what was written is what the manifest says, so that
+// a Fill can find out why not while it still knows what it read.
+func (w *fileWriter) Matches() bool {
+	digest, err := w.digest()
+	return err == nil && digest == w.want
+}
+
+func (w *fileWriter) digest() (cas.Digest, error) {
+	if !w.cloned {
+		return w.h.Digest(), nil
+	}
+	if !w.sum.IsZero() {
+		return w.sum, nil
+	}
+	if _, err := w.f.Seek(0, io.SeekStart); err != nil {
+		return cas.Digest{}, err
+	}
+	var err error
+	w.sum, err = Digest(w.ctx, w.f)
+	return w.sum, err
+}
+
+// finish completes the file and returns its digest.
+func (w *fileWriter) finish() (cas.Digest, error) {
+	if w.hole > 0 {
+		end, err := w.f.Seek(w.hole, io.SeekCurrent)
+		if err != nil {
+			return cas.Digest{}, err
+		}
+		if err := w.f.Truncate(end); err != nil {
+			return cas.Digest{}, err
+		}
+	}
+	return w.digest()
+}
+
+// Link makes a symbolic link in the stage.
+func (s *Stage) Link(e manifest.Entry) error {
+	if err := s.mkdir(path.Dir(e.Path)); err != nil {
+		return err
+	}
+	name := filepath.FromSlash(e.Path)
+	if have, err := s.root.Readlink(name); err == nil {
+		if filepath.ToSlash(have) == e.Link {
+			return nil
+		}
+		if err := s.root.Remove(name); err != nil {
+			return err
+		}
+	}
+	err := s.root.Symlink(filepath.FromSlash(e.Link), name)
+	if err != nil && runtime.GOOS == "windows" {
+		return fmt.Errorf("%w (symbolic links need Developer Mode or administrator rights on Windows; --links skip leaves them out)", err)
+	}
+	return err
+}
+
+// Dir makes an empty folder in the stage.
+func (s *Stage) Dir(e manifest.Entry) error { return s.mkdir(e.Path) }
+
+// Sync makes all that is in the stage durable.
+func (s *Stage) Sync() error { return syncTree(s.dir) }
+
+// Retry calls fn again for a moment what virus scanners on Windows make fail.
+func Retry(fn func() error) error {
+	pause := time.Millisecond
+	for try := 0; ; try++ {
+		err := fn()
+		if err == nil || runtime.GOOS != "windows" || !errors.Is(err, fs.ErrPermission) || try == 10 {
+			return err
+		}
+		time.Sleep(pause)
+		pause *= 2
+	}
+}

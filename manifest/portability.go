@@ -1,0 +1,38 @@
+package manifest
+
+import (
+	"fmt"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
+
+	"ferry/manifest/tree"
+)
+
+// Portability warns of paths that some systems cannot hold: names that Windows
+// forbids, and names that differ only in case or Unicode form, which Windows and
+// macOS take for one.
+func Portability(m *Manifest) []Warning {
+	var warnings []Warning
+	seen := map[string]string{} // folded to first
+	folder := cases.Fold()
+	for _, e := range m.Entries {
+		if err := tree.CheckWindows(e.Path); err != nil {
+			warnings = append(warnings, Warning{Path: e.Path, Text: "cannot be unpacked on Windows: " + err.(*tree.UnsafePathError).Reason})
+		}
+		for path := e.Path; path != ""; path = parent(path) {
+			key := folder.String(norm.NFC.String(path))
+			first, ok := seen[key]
+			if ok && first == path {
+				break // this folder was looked at before
+			}
+			if ok {
+				warnings = append(warnings, Warning{Path: path,
+					Text: fmt.Sprintf("differs from %q only in case or Unicode form: Windows and macOS take them for one", first)})
+				break
+			}
+			seen[key] = path
+		}
+	}
+	return warnings
+}
