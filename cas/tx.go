@@ -20,6 +20,7 @@ const (
 	recordTarget = 256 << 10 // plain bytes that end a frame of records
 	packTarget   = 32 << 20  // bytes that end a pack
 	packsPerIdx  = 16        // packs after which an index is published
+	framesAhead  = 24        // frames compressed while a pack is written and synced
 )
 
 // Tx adds chunks and records to a store. Nothing it adds counts until Commit
@@ -67,6 +68,12 @@ type frameOut struct {
 	err   error
 }
 
+// plainBuffers are the buffers of frames that were compressed.
+var plainBuffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, frameTarget+frameTarget/4)
+	return &b
+}}
+
 // Begin starts a transaction. End it with exactly one of Commit and Abort;
 // Abort after Commit does nothing, so it can be deferred.
 func (s *Store) Begin(ctx context.Context) *Tx { return s.begin(ctx, nil) }
@@ -75,7 +82,7 @@ func (s *Store) begin(ctx context.Context, exclude map[[32]byte]bool) *Tx {
 	n := runtime.GOMAXPROCS(0)
 	t := &Tx{
 		s: s, pending: map[Digest]struct{}{}, exclude: exclude,
-		queue: make(chan *frameOut, n+1), work: make(chan *frameOut, n+1),
+		queue: make(chan *frameOut, framesAhead), work: make(chan *frameOut, framesAhead),
 	}
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
 	for range n {
@@ -157,7 +164,7 @@ func (t *Tx) flush(f *openFrame) error {
 		return nil
 	}
 	out := &frameOut{openFrame: *f, done: make(chan struct{})}
-	*f = openFrame{plain: make([]byte, 0, frameTarget+frameTarget/4)}
+	*f = openFrame{plain: (*plainBuffers.Get().(*[]byte))[:0]}
 	for _, ch := range []chan *frameOut{t.queue, t.work} {
 		select {
 		case ch <- out:
@@ -179,7 +186,9 @@ func (t *Tx) compress() {
 			err = errors.New("frame decodes to other bytes: is this machine's memory sound?")
 		}
 		out.err = err
+		plain := out.plain
 		out.plain = nil
+		plainBuffers.Put(&plain)
 		close(out.done)
 	}
 }

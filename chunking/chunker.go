@@ -127,7 +127,7 @@ func (c *Chunker) dataLimit() int {
 		return limit
 	}
 	window := c.buf[:min(limit+c.params.ZeroRun, c.end)]
-	if run := findZeroRun(window, c.clean, c.params.ZeroRun); run >= 0 && run < limit {
+	if run := findZeroRun(window, c.clean, c.params.ZeroRun); run >= 0 {
 		c.clean = run
 		return run
 	}

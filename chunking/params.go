@@ -46,9 +46,9 @@ func Default() Params {
 	return Params{
 		Algorithm:   Algorithm,
 		Polynomial:  Polynomial,
-		Min:         16 << 10,
-		AverageBits: 15,
-		Max:         256 << 10,
+		Min:         8 << 10,
+		AverageBits: 14,
+		Max:         128 << 10,
 		ZeroRun:     16 << 10,
 	}
 }

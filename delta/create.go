@@ -292,12 +292,16 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 
 // writeEntry writes an entry of a delta, whose times are always the same.
 func writeEntry(zw *zip.Writer, name string, method uint16, data []byte) error {
-	w, err := zw.CreateHeader(&zip.FileHeader{Name: name, Method: method, ModifiedDate: 1<<5 | 1})
+	w, err := createEntry(zw, name, method)
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(data)
 	return err
+}
+
+func createEntry(zw *zip.Writer, name string, method uint16) (io.Writer, error) {
+	return zw.CreateHeader(&zip.FileHeader{Name: name, Method: method, ModifiedDate: 1<<5 | 1})
 }
 
 // coded is a window on its way into the delta.
@@ -348,12 +352,26 @@ func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
 			work <- job
 		}
 	}()
+	at := payloadAt{file: -1}
+	var entry io.Writer
 	for job := range queue {
 		<-job.ready
 		if job.err != nil {
 			return job.err
 		}
-		if err := writeEntry(zw, payloadName(job.i), zip.Store, job.data); err != nil {
+		w := &c.plan.windows[job.i]
+		if job.i > 0 {
+			prev := c.plan.windows[job.i-1]
+			w.at = prev.at.next(prev.coded)
+		}
+		if w.at.file != at.file {
+			var err error
+			if entry, err = createEntry(zw, payloadName(w.at.file), zip.Store); err != nil {
+				return err
+			}
+		}
+		at = w.at
+		if _, err := entry.Write(job.data); err != nil {
 			return err
 		}
 		if c.opts.Progress != nil {
@@ -388,7 +406,7 @@ func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
 	if err != nil || !bytes.Equal(back, plain) {
 		return nil, fmt.Errorf("window %d does not decode to what it was made of (%v): is this machine's memory sound?", i, err)
 	}
-	w.kind, w.coded, w.digest = kind, len(data), cas.Sum(plain)
+	w.kind, w.coded, w.check = kind, len(data), checkOf(plain)
 	return data, nil
 }
 

@@ -139,7 +139,7 @@ func (c *creator) infoFile(ch manifest.Change, g *program) InfoFile {
 			f.New += o.size
 			f.Cost += int64(w.coded) * o.size / int64(w.plain)
 			kinds[w.kind.String()] = true
-			if f.From == "" && len(w.dict) == 1 {
+			if ch.Kind == manifest.Added && f.From == "" && len(w.dict) > 0 {
 				f.From = c.otherPath(w.dict[0].source, f.Path)
 			}
 		}

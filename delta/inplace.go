@@ -412,6 +412,9 @@ func (u *update) removal(ctx context.Context, f neededFile) error {
 	if err != nil || have.kind == "" {
 		return err // gone already
 	}
+	if have.kind == manifest.TypeDir && f.Type != manifest.TypeDir && len(u.d.Target.Within(f.Path)) > 0 {
+		return nil // has become the target's folder already
+	}
 	if f.Type == manifest.TypeDir {
 		u.steps = append(u.steps, step{Path: f.Path, Kind: stepRmdir})
 		return nil
@@ -476,9 +479,14 @@ func (s *site) move(from, to string) error {
 
 // removeEmpty removes a folder and those above it, as far as they are empty.
 func (s *site) removeEmpty(p string) {
-	for ; p != "." && p != ""; p = path.Dir(p) {
-		if s.root.Remove(filepath.FromSlash(p)) != nil {
-			return
-		}
+	for p != "." && s.rmdir(p) {
+		p = path.Dir(p)
 	}
+}
+
+// rmdir removes a folder if it is one and empty, and reports whether it did.
+func (s *site) rmdir(p string) bool {
+	name := filepath.FromSlash(p)
+	fi, err := s.root.Lstat(name)
+	return err == nil && fi.IsDir() && s.root.Remove(name) == nil
 }

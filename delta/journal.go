@@ -207,7 +207,7 @@ func (s *site) forward(j *journal) error {
 	for _, st := range j.Steps {
 		if st.Kind == stepRmdir || st.Kind == stepExchange && st.Old && !st.New {
 			if st.Kind == stepRmdir {
-				s.root.Remove(filepath.FromSlash(st.Path)) // stays if the site put something in it
+				s.rmdir(st.Path) // stays if the site put something in it
 			}
 			s.removeEmpty(path.Dir(st.Path))
 		}
@@ -286,7 +286,7 @@ func (s *site) backward(j *journal) error {
 		case st.Kind == stepMeta:
 			err = s.setMeta(name, st.OldExec, st.OldMTime)
 		case st.Kind == stepDir:
-			s.root.Remove(name) // stays if the site put something in it
+			s.rmdir(st.Path) // stays if the site put something in it
 		case st.Kind == stepExchange && st.New:
 			err = s.giveNew(j, st)
 		}
@@ -392,6 +392,22 @@ func (s *site) undo(ctx context.Context, force bool) (*UndoReport, error) {
 	return r, s.finish(j)
 }
 
+// checkFolder returns an error when a folder that stands where a file is to be
+// restored holds what the exchange did not put there: it could not go, even by
+// force.
+func (s *site) checkFolder(j *journal, dir string) error {
+	placed := map[string]bool{}
+	for _, st := range j.Steps {
+		placed[st.Path] = st.New
+	}
+	return fs.WalkDir(s.root.FS(), dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || placed[p] {
+			return err
+		}
+		return fmt.Errorf("%s: %w since the update: %s stands in a folder that must become a file again; move it away", s.dir, ErrModified, p)
+	})
+}
+
 // lastUndo reads the newest undo record; nil when there is none.
 func (s *site) lastUndo() (*journal, error) {
 	dir, err := s.root.Open(s.state(undoDir))
@@ -424,7 +440,11 @@ func (s *site) checkUndo(ctx context.Context, j *journal, st step, r *UndoReport
 	} else {
 		r.Removed++
 	}
-	if staged, err := s.exists(s.staged(j, st.Path)); err != nil || staged {
+	waiting, done := s.staged(j, st.Path), true
+	if !st.New {
+		waiting, done = s.undone(j, st.Path), false
+	}
+	if is, err := s.exists(waiting); err != nil || is == done {
 		return err // not yet exchanged
 	}
 	have, err := s.look(ctx, st.Path)
@@ -433,6 +453,8 @@ func (s *site) checkUndo(ctx context.Context, j *journal, st step, r *UndoReport
 	}
 	switch {
 	case !st.New && have.kind == "":
+	case !st.New && have.kind == manifest.TypeDir:
+		return s.checkFolder(j, st.Path)
 	case !st.New:
 		r.Modified = append(r.Modified, Modified{Path: st.Path, Reason: "stands here again since the update"})
 	case have.kind == "": // somebody removed it: nothing is lost

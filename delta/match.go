@@ -34,7 +34,7 @@ type standing struct {
 	off   int64
 }
 
-// matcher finds what a base has of target files. Memory is about 100 bytes for
+// matcher finds what a base has of target files. Memory is about 150 bytes for
 // each chunk of the base.
 type matcher struct {
 	base   *manifest.Manifest
@@ -42,10 +42,14 @@ type matcher struct {
 	byPath map[string]int
 	byName map[string][]int // files by base name
 	byDig  map[cas.Digest]int
+	cuts   map[cas.Digest][]manifest.Chunk // of each base file
+
+	lastFile   cas.Digest // whose chunks are in lastChunks
+	lastChunks map[cas.Digest]int64
 }
 
 func newMatcher(ctx context.Context, v Version) (*matcher, error) {
-	m := &matcher{base: v.Manifest, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}}
+	m := &matcher{base: v.Manifest, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
 	for i, e := range v.Manifest.Entries {
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
@@ -63,6 +67,7 @@ func newMatcher(ctx context.Context, v Version) (*matcher, error) {
 		if err != nil {
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
 		}
+		m.cuts[e.Digest] = chunks
 		for _, c := range chunks {
 			if _, ok := m.chunks[c.Key]; !ok && !c.Key.IsZero() {
 				m.chunks[c.Key] = standing{i, c.Off}
@@ -80,7 +85,7 @@ func (m *matcher) segments(e manifest.Entry, chunks []manifest.Chunk) []segment 
 	origin := m.origin(e, chunks)
 	var segs []segment
 	for _, c := range chunks {
-		at, found := m.chunks[c.Key]
+		at, found := m.find(c.Key, origin)
 		switch {
 		case c.Key.IsZero():
 			segs = append(segs, segment{kind: opZero, size: c.Size})
@@ -91,6 +96,32 @@ func (m *matcher) segments(e manifest.Entry, chunks []manifest.Chunk) []segment 
 		}
 	}
 	return segs
+}
+
+// find returns where a chunk stands in the base: in the file that the target file
+// comes from, if it can.
+func (m *matcher) find(key cas.Digest, origin *manifest.Entry) (standing, bool) {
+	if origin != nil {
+		if off, ok := m.within(origin)[key]; ok {
+			return standing{m.byDig[origin.Digest], off}, true
+		}
+	}
+	at, ok := m.chunks[key]
+	return at, ok
+}
+
+// within returns where the chunks of a base file stand in it.
+func (m *matcher) within(e *manifest.Entry) map[cas.Digest]int64 {
+	if m.lastFile == e.Digest {
+		return m.lastChunks
+	}
+	m.lastFile, m.lastChunks = e.Digest, map[cas.Digest]int64{}
+	for _, c := range m.cuts[e.Digest] {
+		if _, ok := m.lastChunks[c.Key]; !ok && !c.Key.IsZero() {
+			m.lastChunks[c.Key] = c.Off
+		}
+	}
+	return m.lastChunks
 }
 
 // appendCopy adds a copy, lengthening the one before where it goes on.

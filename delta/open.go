@@ -27,6 +27,7 @@ type Delta struct {
 	f       *os.File
 	entries map[string]*zip.File
 	plan    *plan
+	payload []int64 // offset of each payload file in f
 	need    *need
 	id      cas.Digest // of the plan
 }
@@ -182,11 +183,16 @@ func (d *Delta) consistent() error {
 			return bad("%s is of other bases than the plan", needName)
 		}
 	}
-	for i, w := range d.plan.windows {
+	for i, size := range d.plan.payloads() {
 		zf := d.entries[payloadName(i)]
-		if zf == nil || zf.Method != zip.Store || zf.UncompressedSize64 != uint64(w.coded) {
-			return bad("%s is missing or not of %d bytes", payloadName(i), w.coded)
+		if zf == nil || zf.Method != zip.Store || zf.UncompressedSize64 != uint64(size) {
+			return bad("%s is missing or not of %d bytes", payloadName(i), size)
 		}
+		off, err := zf.DataOffset()
+		if err != nil {
+			return bad("%s: %v", payloadName(i), err)
+		}
+		d.payload = append(d.payload, off)
 	}
 	for _, g := range d.plan.programs {
 		e := d.Target.Entries[g.entry]
@@ -207,10 +213,11 @@ func (d *Delta) consistent() error {
 // window reads and decodes window i; dict gives bytes of sources.
 func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context, dst []byte, s span) ([]byte, error)) ([]byte, error) {
 	w := d.plan.windows[i]
-	data, err := d.entry(payloadName(i), maxWindow)
-	if err != nil {
-		return nil, err
+	data := make([]byte, w.coded)
+	if _, err := d.f.ReadAt(data, d.payload[w.at.file]+w.at.off); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, payloadName(w.at.file), err)
 	}
+	var err error
 	var base []byte
 	for _, s := range w.dict {
 		if base, err = dict(ctx, base, s); err != nil {
@@ -219,10 +226,10 @@ func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context
 	}
 	plain, err := codec.Decode(nil, data, base, w.kind, w.plain)
 	if err != nil {
-		return nil, &windowError{i, err}
+		return nil, &windowError{i, w.at, err}
 	}
-	if cas.Sum(plain) != w.digest {
-		return nil, &windowError{i, errors.New("gives other bytes than it should")}
+	if checkOf(plain) != w.check {
+		return nil, &windowError{i, w.at, errors.New("gives other bytes than it should")}
 	}
 	return plain, nil
 }
@@ -231,10 +238,14 @@ func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context
 // base bytes are not those that it was coded against.
 type windowError struct {
 	window int
+	at     payloadAt
 	err    error
 }
 
-func (e *windowError) Error() string { return fmt.Sprintf("%s: %v", payloadName(e.window), e.err) }
+func (e *windowError) Error() string {
+	return fmt.Sprintf("%s, window %d at offset %d: %v", payloadName(e.at.file), e.window, e.at.off, e.err)
+}
+
 func (e *windowError) Unwrap() error { return e.err }
 
 // Finding is something wrong with a delta.
@@ -252,7 +263,7 @@ func (d *Delta) Verify(ctx context.Context, report func(Finding)) error {
 		}
 		limit := int64(maxLines)
 		if strings.HasPrefix(name, payloadDir) {
-			limit = maxWindow
+			limit = payloadSize + maxWindow
 		}
 		if _, err := d.entry(zf.Name, limit); err != nil {
 			report(Finding{name, err.Error()})
@@ -263,7 +274,7 @@ func (d *Delta) Verify(ctx context.Context, report func(Finding)) error {
 			continue
 		}
 		if _, err := d.window(ctx, i, nil); err != nil {
-			report(Finding{payloadName(i), err.Error()})
+			report(Finding{payloadName(w.at.file), err.Error()})
 		}
 	}
 	return ctx.Err()

@@ -34,11 +34,40 @@ type source struct {
 
 // window is a run of new bytes, coded on its own against pieces of sources.
 type window struct {
-	kind   codec.Kind
-	plain  int // bytes
-	coded  int // bytes
-	digest cas.Digest
-	dict   []span
+	kind  codec.Kind
+	plain int       // bytes
+	coded int       // bytes
+	check checkSum  // of the plain bytes
+	dict  []span    // base bytes that it is coded against, one after the other
+	at    payloadAt // where the coded bytes stand; follows from the windows before
+}
+
+// checkSum is the front of a digest: it tells which window is damaged. That a
+// file is right is told by its whole digest.
+type checkSum [8]byte
+
+func checkOf(plain []byte) checkSum {
+	sum := cas.Sum(plain)
+	return checkSum(sum[:8])
+}
+
+// payloadAt is a place in the payload.
+type payloadAt struct {
+	file int // number of the payload file
+	off  int64
+}
+
+// payloadSize is the length in bytes from which a payload file takes no more
+// windows.
+const payloadSize = 4 << 20
+
+// next returns where a window stands that follows one of n coded bytes at p.
+func (p payloadAt) next(n int) payloadAt {
+	p.off += int64(n)
+	if p.off >= payloadSize {
+		return payloadAt{file: p.file + 1}
+	}
+	return p
 }
 
 // span is a piece of a source.
@@ -83,6 +112,18 @@ const (
 	maxDict   = 32 << 20
 )
 
+// payloads returns the lengths in bytes of the payload files.
+func (p *plan) payloads() []int64 {
+	var sizes []int64
+	for _, w := range p.windows {
+		if w.at.file == len(sizes) {
+			sizes = append(sizes, 0)
+		}
+		sizes[w.at.file] += int64(w.coded)
+	}
+	return sizes
+}
+
 // encode returns the coded plan, as docs/format.md has it.
 func (p *plan) encode() []byte {
 	b := append([]byte(planMagic), planVersion)
@@ -105,7 +146,7 @@ func (p *plan) encode() []byte {
 		b = append(b, byte(w.kind))
 		b = binary.AppendUvarint(b, uint64(w.plain))
 		b = binary.AppendUvarint(b, uint64(w.coded))
-		b = append(b, w.digest[:]...)
+		b = append(b, w.check[:]...)
 		b = binary.AppendUvarint(b, uint64(len(w.dict)))
 		for _, s := range w.dict {
 			b = appendNumbers(b, uint64(s.source), uint64(s.off), uint64(s.size))
@@ -162,8 +203,12 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 		}
 		p.sources = append(p.sources, s)
 	}
-	for range d.count(36) {
-		p.windows = append(p.windows, d.window(p))
+	at := payloadAt{}
+	for range d.count(12) {
+		w := d.window(p)
+		w.at = at
+		at = at.next(w.coded)
+		p.windows = append(p.windows, w)
 	}
 	prev := 0
 	for range d.count(3) {
@@ -187,7 +232,7 @@ func (d *planReader) window(p *plan) window {
 	w := window{kind: codec.Kind(d.byte())}
 	w.plain = int(d.upTo(maxWindow))
 	w.coded = int(d.upTo(maxWindow))
-	w.digest = d.digest()
+	copy(w.check[:], d.bytes(len(w.check)))
 	total := int64(0)
 	for range d.count(3) {
 		s := d.span(p)

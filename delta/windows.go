@@ -1,7 +1,6 @@
 package delta
 
 import (
-	"cmp"
 	"slices"
 
 	"ferry/cas"
@@ -17,12 +16,15 @@ const (
 	dictGrid   = 64 << 10
 )
 
-// draft is a window being gathered: pieces of target files, and the base pieces
-// that they are coded against.
+// draft is a window being gathered: pieces of target files, and the pieces of one
+// base file that they are coded against. A window never draws on several base
+// files: then one that a site has changed would spoil the others' update too.
+// Pieces that resemble no base file share windows.
 type draft struct {
 	mask   uint64
 	pieces []piece
-	dict   map[cas.Digest][]extent // by base file, sorted and apart
+	origin cas.Digest // base file; zero for none
+	dict   []extent   // of origin, sorted and apart
 	plain  int64
 }
 
@@ -56,7 +58,7 @@ func (d *drafter) begin(mask uint64) {
 	if d.cur != nil && d.cur.mask == mask {
 		return
 	}
-	d.cur = &draft{mask: mask, dict: map[cas.Digest][]extent{}}
+	d.cur = &draft{mask: mask}
 	d.drafts = append(d.drafts, d.cur)
 }
 
@@ -129,12 +131,12 @@ func (d *drafter) chunk(entry int, off int64, c keyed, w wanted) op {
 	if p, ok := d.placed[c.key]; ok && p.mask&d.cur.mask == d.cur.mask {
 		return op{kind: opWindow, ref: p.window, off: p.off, size: c.size}
 	}
-	if d.cur.plain > 0 && (d.cur.plain+c.size > windowSize || d.cur.dictWith(w) > dictSize) {
+	if d.cur.plain > 0 && (d.cur.origin != w.file || d.cur.plain+c.size > windowSize || total(union(d.cur.dict, w.extent)) > dictSize) {
 		mask := d.cur.mask
 		d.cur = nil
 		d.begin(mask)
 	}
-	d.cur.want(w)
+	d.cur.origin, d.cur.dict = w.file, union(d.cur.dict, w.extent)
 	o := op{kind: opWindow, ref: len(d.drafts) - 1, off: d.cur.plain, size: c.size}
 	if n := len(d.cur.pieces); n > 0 && d.cur.pieces[n-1].entry == entry && d.cur.pieces[n-1].off+d.cur.pieces[n-1].size == off {
 		d.cur.pieces[n-1].size += c.size
@@ -144,23 +146,6 @@ func (d *drafter) chunk(entry int, off int64, c keyed, w wanted) op {
 	d.placed[c.key] = placed{o.ref, o.off, d.cur.mask}
 	d.cur.plain += c.size
 	return o
-}
-
-// dictWith returns how large the dictionary would be with w.
-func (d *draft) dictWith(w wanted) int64 {
-	sum := int64(0)
-	for file, extents := range d.dict {
-		if file != w.file {
-			sum += total(extents)
-		}
-	}
-	return sum + total(union(d.dict[w.file], w.extent))
-}
-
-func (d *draft) want(w wanted) {
-	if w.end > w.off {
-		d.dict[w.file] = union(d.dict[w.file], w.extent)
-	}
 }
 
 func total(extents []extent) int64 {
@@ -180,14 +165,11 @@ func union(extents []extent, e extent) []extent {
 }
 
 // spans lists the dictionary of a draft, in the order in which its bytes are
-// joined: by source, then by offset.
+// joined.
 func (d *draft) spans(sourceOf func(cas.Digest) int) []span {
 	var spans []span
-	for file, extents := range d.dict {
-		for _, e := range extents {
-			spans = append(spans, span{sourceOf(file), e.off, e.end - e.off})
-		}
+	for _, e := range d.dict {
+		spans = append(spans, span{sourceOf(d.origin), e.off, e.end - e.off})
 	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.off, b.off)) })
 	return spans
 }

@@ -15,6 +15,7 @@ import (
 func Portability(m *Manifest) []Warning {
 	var warnings []Warning
 	seen := map[string]string{} // folded to first
+	told := map[string]bool{}
 	folder := cases.Fold()
 	for _, e := range m.Entries {
 		if err := tree.CheckWindows(e.Path); err != nil {
@@ -26,9 +27,12 @@ func Portability(m *Manifest) []Warning {
 			if ok && first == path {
 				break // this folder was looked at before
 			}
-			if ok {
+			if ok && !told[path] {
+				told[path] = true
 				warnings = append(warnings, Warning{Path: path,
 					Text: fmt.Sprintf("differs from %q only in case or Unicode form: Windows and macOS take them for one", first)})
+			}
+			if ok {
 				break
 			}
 			seen[key] = path

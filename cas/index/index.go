@@ -200,7 +200,7 @@ func (t *Table) decode(b []byte) (Entry, error) {
 		Kind:   pack.Kind(b[51]),
 	}
 	p := binary.LittleEndian.Uint32(b[32:])
-	if int64(p) >= int64(len(t.packs)) || e.Off+e.Size > pack.MaxFrame || e.Stored > 2*pack.MaxFrame {
+	if int64(p) >= int64(len(t.packs)) || e.Off+e.Size > pack.MaxFrame || e.Stored < 0 || e.Stored > 2*pack.MaxFrame {
 		return Entry{}, fmt.Errorf("%w: entry %x: out of range", ErrInvalid, e.Key[:6])
 	}
 	e.Pack = t.packs[p]

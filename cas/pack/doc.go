@@ -3,7 +3,8 @@
 //
 // # Format
 //
-// Integers are little-endian; uvarint is the unsigned LEB128 of encoding/binary.
+// Integers are little-endian; uvarint is the unsigned LEB128 of encoding/binary,
+// in its shortest form.
 //
 //	offset      size  field
 //	0           8     magic "FERRYPK1"

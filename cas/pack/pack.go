@@ -108,6 +108,7 @@ func (b *Builder) Finish() (data []byte, id [32]byte, frames []Frame) {
 	b.buf.Write(tail[:])
 	data, frames = b.buf.Bytes(), b.frames
 	*b = Builder{}
+	b.buf.Grow(len(data)) // the next pack will be about as long
 	return data, blake3.Sum256(data), frames
 }
 
@@ -149,7 +150,7 @@ func ReadFrames(size int64, readAt func(p []byte, off int64) error) ([]Frame, er
 	if string(foot[44:]) != endMagic {
 		return nil, fmt.Errorf("%w: end %q, want %q", ErrInvalid, foot[44:], endMagic)
 	}
-	if dirOff < uint64(len(magic)) || dirOff+uint64(n)+footerSize != uint64(size) {
+	if dirOff < uint64(len(magic)) || dirOff > uint64(size) || dirOff+uint64(n)+footerSize != uint64(size) {
 		return nil, fmt.Errorf("%w: directory of %d bytes at %d in %d bytes", ErrInvalid, n, dirOff, size)
 	}
 	dir := make([]byte, n)
@@ -229,7 +230,7 @@ func (d *decoder) key() (k [32]byte) {
 
 func (d *decoder) size(limit int) int {
 	v, n := binary.Uvarint(d.b)
-	if n <= 0 || v > uint64(limit) {
+	if n <= 0 || n > 1 && d.b[n-1] == 0 || v > uint64(limit) { // the shortest form only
 		d.fail("bad length")
 		return 0
 	}
@@ -240,7 +241,7 @@ func (d *decoder) size(limit int) int {
 // count reads a number of things that take at least each bytes.
 func (d *decoder) count(each int) int {
 	n := d.size(1 << 30)
-	if n*each > len(d.b) {
+	if n > len(d.b)/each {
 		d.fail("bad count")
 		return 0
 	}

@@ -106,14 +106,18 @@ func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
 		return err
 	}
 	defer t.Close()
+	store, err := a.storeDir()
+	if err != nil {
+		return err
+	}
+	if err := outside(args[0], store); err != nil { // before a store is made there
+		return err
+	}
 	archive, err := a.openArchive(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer archive.Close()
-	if err := outside(args[0], archive.Store().Backend().URL()); err != nil {
-		return err
-	}
 	begun := time.Now()
 	r := addResult{Ref: ref.String()}
 	m, stats, err := archive.Add(ctx, t, manifest.AddOptions{

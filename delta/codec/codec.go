@@ -37,6 +37,9 @@ var ErrInvalid = errors.New("malformed patch")
 // MaxSize bounds the target bytes, and the base bytes, of one call.
 const MaxSize = 64 << 20
 
+// maxFrameWindow bounds the window of a frame, in bytes: it spans target and base.
+const maxFrameWindow = 2 * MaxSize
+
 // dictID is the id of the raw dictionary. It stands in no frame: a raw
 // dictionary has none, and both sides know what they use.
 const dictID = 0
@@ -137,8 +140,19 @@ func Decode(dst, coded, base []byte, kind Kind, size int) ([]byte, error) {
 }
 
 func decodeZstd(dst, coded, base []byte, size int) ([]byte, error) {
-	window := uint64(windowFor(MaxSize * 2))
-	opts := []zstd.DOption{zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(window), zstd.WithDecoderMaxMemory(uint64(max(len(dst)+size, 1)))}
+	// The frame must say how long it is, which the decoder then holds it to. One
+	// of less than 256 bytes need not (RFC 8878, section 3.1.1.1.1).
+	var header zstd.Header
+	if err := header.Decode(coded); err != nil {
+		return nil, err
+	}
+	if header.HasFCS && header.FrameContentSize != uint64(size) || !header.HasFCS && size >= 256 {
+		return nil, fmt.Errorf("frame is not of %d bytes", size)
+	}
+	opts := []zstd.DOption{
+		zstd.WithDecoderConcurrency(1),
+		zstd.WithDecoderMaxWindow(maxFrameWindow), zstd.WithDecoderMaxMemory(maxFrameWindow),
+	}
 	if len(base) > 0 {
 		opts = append(opts, zstd.WithDecoderDictRaw(dictID, base))
 	}

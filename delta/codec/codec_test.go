@@ -43,6 +43,8 @@ func TestEncodeChoosesSmallest(t *testing.T) {
 		{"text", text, nil, Zstd, 300},
 		{"noise against itself", base, base, ZstdDict, 200},
 		{"noise against itself, edited", edited(base, 3), base, ZstdDict, 2000},
+		{"a short line against itself", text[:100], text[:3000], ZstdDict, 20},
+		{"a short line, edited, against a large base", append([]byte("new "), base[5000:5200]...), base, ZstdDict, 30},
 		{"nothing", nil, base, Stored, 0},
 	} {
 		coded, kind := Encode(nil, test.target, test.base)

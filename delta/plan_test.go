@@ -1,0 +1,130 @@
+package delta
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"ferry/cas"
+	"ferry/delta/codec"
+)
+
+var rewrite = flag.Bool("update", false, "write golden files anew")
+
+// somePlan has every kind of field.
+func somePlan() *plan {
+	return &plan{
+		target: cas.Sum([]byte("target")),
+		bases:  []planBase{{cas.Sum([]byte("one")), "pkg@1"}, {cas.Sum([]byte("two")), "pkg@2"}},
+		sources: []source{
+			{cas.Sum([]byte("s0")), 1000, []string{"bin/a", ""}},
+			{cas.Sum([]byte("s1")), 300, []string{"b", "c/b"}},
+		},
+		windows: []window{
+			{codec.ZstdDict, 400, 50, checkOf([]byte("w0")), []span{{0, 100, 200}, {1, 0, 300}}, payloadAt{}},
+			{codec.Stored, 10, 10, checkOf([]byte("w1")), nil, payloadAt{0, 50}},
+		},
+		programs: []program{
+			{0, 1, []op{{opCopy, 0, 0, 500}, {opWindow, 0, 100, 300}, {opZero, 0, 0, 1 << 40}}},
+			{0, 2, []op{{opWindow, 1, 0, 10}}},
+			{3, 3, []op{{opCopy, 1, 10, 20}}},
+		},
+	}
+}
+
+func TestPlanRoundTrip(t *testing.T) {
+	coded := somePlan().encode()
+	p, err := decodePlan(coded, 4)
+	must(t, err)
+	if !reflect.DeepEqual(p, somePlan()) {
+		t.Errorf("decodePlan(encode) = %+v, want %+v", p, somePlan())
+	}
+	golden := filepath.Join("testdata", "v1", "plan")
+	if *rewrite {
+		must(t, os.MkdirAll(filepath.Dir(golden), 0o777))
+		must(t, os.WriteFile(golden, coded, 0o666))
+	}
+	want, err := os.ReadFile(golden)
+	must(t, err)
+	if !bytes.Equal(coded, want) {
+		t.Errorf("encode gives\n%x, golden is\n%x", coded, want)
+	}
+}
+
+func TestPlanRefuses(t *testing.T) {
+	for name, change := range map[string]func(*plan){
+		"no base":                func(p *plan) { p.bases = nil },
+		"entry too large":        func(p *plan) { p.programs[2].entry = 4 },
+		"mask of no base":        func(p *plan) { p.programs[0].mask = 4 },
+		"mask empty":             func(p *plan) { p.programs[0].mask = 0 },
+		"copy of no source":      func(p *plan) { p.programs[0].ops[0].ref = 2 },
+		"copy past the source":   func(p *plan) { p.programs[0].ops[0].size = 1001 },
+		"copy offset overflow":   func(p *plan) { p.programs[0].ops[0].off = 1<<62 - 1 },
+		"window of no window":    func(p *plan) { p.programs[1].ops[0].ref = 2 },
+		"window past the window": func(p *plan) { p.programs[1].ops[0].size = 11 },
+		"unknown instruction":    func(p *plan) { p.programs[0].ops[2].kind = 7 },
+		"window too large":       func(p *plan) { p.windows[0].plain = maxWindow + 1 },
+		"dictionary too large":   func(p *plan) { p.sources[0].size = 1 << 40; p.windows[0].dict[0].size = maxDict + 1 },
+		"dictionary of nothing":  func(p *plan) { p.windows[0].dict[0].source = 9 },
+	} {
+		p := somePlan()
+		change(p)
+		if got, err := decodePlan(p.encode(), 4); !errors.Is(err, ErrInvalid) || got != nil {
+			t.Errorf("%s: decodePlan = %v, %v; want ErrInvalid", name, got, err)
+		}
+	}
+	coded := somePlan().encode()
+	for n := range coded {
+		if got, err := decodePlan(coded[:n], 4); !errors.Is(err, ErrInvalid) || got != nil {
+			t.Fatalf("decodePlan of the first %d bytes = %v, %v; want ErrInvalid", n, got, err)
+		}
+	}
+	if _, err := decodePlan(append(coded, 0), 4); !errors.Is(err, ErrInvalid) {
+		t.Errorf("decodePlan with a byte too many = %v, want ErrInvalid", err)
+	}
+}
+
+func FuzzDecodePlan(f *testing.F) {
+	f.Add(somePlan().encode(), 4)
+	f.Add([]byte(planMagic), 0)
+	f.Fuzz(func(t *testing.T, data []byte, entries int) {
+		p, err := decodePlan(data, entries)
+		if err != nil {
+			if p != nil {
+				t.Fatal("a plan with an error")
+			}
+			return
+		}
+		again, err := decodePlan(p.encode(), entries)
+		if err != nil || !reflect.DeepEqual(again, p) {
+			t.Fatalf("decode(encode(p)) differs from p: %v", err)
+		}
+	})
+}
+
+func FuzzOpen(f *testing.F) {
+	path, _ := create(f, files{"a": "target text", "b": bytesOf(1, 3000)}, files{"a": "base text", "b": bytesOf(1, 2500)})
+	data, err := os.ReadFile(path)
+	must(f, err)
+	f.Add(data)
+	f.Add(data[:len(data)/2])
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, data []byte) {
+		name := filepath.Join(dir, fmt.Sprintf("d%d", os.Getpid()))
+		must(t, os.WriteFile(name, data, 0o666))
+		d, err := Open(name)
+		if err != nil {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatalf("Open = %v, want ErrInvalid", err)
+			}
+			return
+		}
+		d.Verify(t.Context(), func(Finding) {})
+		d.Close()
+	})
+}
