@@ -27,6 +27,7 @@ type Info struct {
 	Removed       []string   `json:"Removed"`
 	Files         []InfoFile `json:"files"`
 	Unchanged     int        `json:"unchanged_files"`
+	Meta          int        `json:"meta_files"` // of which only time or mode differ
 	PayloadSize   int64      `json:"payload_bytes"`
 	// DeltaSize is not in the file itself: it is set by Create and Open.
 	DeltaSize int64 `json:"delta_bytes,omitempty"`
@@ -94,6 +95,8 @@ func (c *creator) info() *Info {
 		case manifest.Removed:
 			info.Removed = append(info.Removed, ch.Base.Path)
 			continue
+		case manifest.Meta:
+			info.Meta++
 		case manifest.Renamed:
 			info.Removed = append(info.Removed, ch.Base.Path)
 			info.Added = append(info.Added, ch.Target.Path)

@@ -77,10 +77,13 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 }
 
 // exactly wants n arguments; names says which, for the message.
-func exactly(n int, names string) cobra.PositionalArgs {
+func exactly(n int, names string) cobra.PositionalArgs { return between(n, n, names) }
+
+// between wants from least to most arguments.
+func between(least, most int, names string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usagef("%s wants %s, got %d arguments", cmd.CommandPath(), names, len(args))
+		if len(args) < least || len(args) > most {
+			return usagef("%s wants %s, got %s", cmd.CommandPath(), names, count(len(args), "argument"))
 		}
 		return nil
 	}

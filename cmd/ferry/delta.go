@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"ferry/cas"
 	"ferry/cas/durable"
 	"ferry/delta"
+	"ferry/manifest"
 	"ferry/manifest/place"
 	"ferry/manifest/tree"
 )
@@ -154,7 +156,7 @@ func printCreate(w io.Writer, r createResult) {
 		about = "about "
 	}
 	fmt.Fprintf(w, "%s: %s, %.2f %% of the full package (%s%s), made in %.1f s\n", r.Output, size(r.Size), 100*r.Ratio, about, size(r.Full), r.Seconds)
-	fmt.Fprintf(w, "%s added, %d changed, %d removed, %d unchanged\n", count(len(r.Info.Added), "file"), len(r.Info.Changed), len(r.Info.Removed), r.Info.Unchanged)
+	fmt.Fprintf(w, "%s added, %d changed, %d removed, %d unchanged\n", count(len(r.Info.Added), "file"), len(r.Info.Changed), len(r.Info.Removed), r.Info.Unchanged+r.Info.Meta)
 	if r.Size >= r.Full {
 		fmt.Fprintf(w, "the full package is not larger: ship that instead\n")
 	}
@@ -202,8 +204,8 @@ func printInspect(w io.Writer, info *delta.Info) {
 	t := info.Target
 	fmt.Fprintf(w, "to      %s  %s, %s, manifest %s\n", t.Label, count(t.Files, "file"), size(t.Size), t.Manifest.Short())
 	fmt.Fprintf(w, "delta   %s, payload %s; full %s\n", size(info.DeltaSize), size(info.PayloadSize), size(info.FullSize))
-	fmt.Fprintf(w, "changes %d added, %d changed, %d removed, %d unchanged\n", len(info.Added), len(info.Changed), len(info.Removed), info.Unchanged)
-	printDearest(w, info.Files)
+	fmt.Fprintf(w, "changes %d added, %d changed, %d removed, %d unchanged\n", len(info.Added), len(info.Changed), len(info.Removed), info.Unchanged+info.Meta)
+	printDearest(w, slices.DeleteFunc(slices.Clone(info.Files), func(f delta.InfoFile) bool { return f.Change == manifest.Meta }))
 	for _, p := range info.Removed {
 		fmt.Fprintf(w, "removed %s\n", p)
 	}

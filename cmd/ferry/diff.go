@@ -17,13 +17,13 @@ func newDiffCommand(a *app) *cobra.Command {
 		Use:   "diff BASE TARGET",
 		Short: "List what changed between two versions",
 		Long: `Lists the files that were added, removed, changed, renamed or copied between two
-versions, with sizes. Renames and copies are recognised by content. "meta" means
-that only time or mode differ.` + "\n" + exitHelp,
+versions, with sizes. Renames and copies are recognised by content. Files of
+which only time or mode differ ("meta") are counted, and listed with --all.` + "\n" + exitHelp,
 		Example: "  ferry diff k2s@1.4.0 k2s@1.5.0\n  ferry diff k2s@1.4.0 ./k2s-working-tree --json",
 		Args:    exactly(2, "BASE and TARGET"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runDiff(cmd.Context(), a, args, all) },
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "list unchanged files too")
+	cmd.Flags().BoolVar(&all, "all", false, "list files whose content is the same, too")
 	return cmd
 }
 
@@ -57,7 +57,7 @@ func runDiff(ctx context.Context, a *app, args []string, all bool) error {
 	r := diffResult{Base: base.label, Target: target.label, Counts: map[string]int{}, Changes: []diffLine{}}
 	for _, c := range manifest.Diff(base.manifest, target.manifest) {
 		r.Counts[string(c.Kind)]++
-		if c.Kind == manifest.Same && !all {
+		if (c.Kind == manifest.Same || c.Kind == manifest.Meta && !a.json) && !all {
 			continue
 		}
 		l := diffLine{Kind: c.Kind, Path: c.Target.Path, BaseSize: c.Base.Size, TargetSize: c.Target.Size}

@@ -66,6 +66,11 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) error {
 	if o.format == "" {
 		format = export.FormatOf(o.output)
 	}
+	switch format {
+	case export.FormatZip, export.FormatTar, export.FormatTarGzip, export.FormatTarZstd, export.FormatDir:
+	default:
+		return usagef("--format is zip, tar, tar.gz, tar.zst or dir, not %q", o.format)
+	}
 	v, err := a.openVersion(ctx, arg, o.filter)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func newListCommand(a *app) *cobra.Command {
 		Short:   "List the versions in the store",
 		Long:    "Lists all versions in the store, or those of one package, oldest first." + "\n" + exitHelp,
 		Example: "  ferry list\n  ferry list k2s --json",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    between(0, 1, "at most one NAME"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runList(cmd.Context(), a, args) },
 	}
 }

@@ -74,7 +74,7 @@ func newLsCommand(a *app) *cobra.Command {
 		Short:   "List the files of a version",
 		Long:    "Lists the files of a version with size, time and digest, or those in one folder." + "\n" + exitHelp,
 		Example: "  ferry ls k2s@1.5.0\n  ferry ls k2s@1.5.0 bin --json",
-		Args:    cobra.RangeArgs(1, 2),
+		Args:    between(1, 2, "REF or PATH, and at most one FOLDER"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runLs(cmd.Context(), a, args) },
 	}
 }
