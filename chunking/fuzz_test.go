@@ -13,8 +13,8 @@ func FuzzChunker(f *testing.F) {
 	f.Add(holes(2, 3000), uint16(0xffff), uint16(1))
 	f.Add(make([]byte, 500), uint16(0x0700), uint16(7))
 	f.Fuzz(func(t *testing.T, data []byte, policy, read uint16) {
-		if len(data) > 1<<16 {
-			data = data[:1<<16]
+		if len(data) > 1<<14 {
+			data = data[:1<<14]
 		}
 		p := small(6+int(policy&7), 64+int(policy>>3&255), 64+int(policy>>11))
 		got := cutAll(t, slicer{bytes.NewReader(data), func() int { return 1 + int(read) }}, p)

@@ -24,7 +24,7 @@ type Params struct {
 	// Algorithm names the method; it must be [Algorithm].
 	Algorithm string `json:"algorithm"`
 	// Polynomial is the fingerprint's irreducible polynomial, degree 53.
-	Polynomial uint64 `json:"polynomial"`
+	Polynomial uint64 `json:"polynomial,string"`
 	// Min is the smallest chunk in bytes, [64, Max].
 	Min int `json:"min"`
 	// AverageBits sets the probability of a cut at a byte past Min to

@@ -143,7 +143,7 @@ func (b *blockWriter) stop() error {
 }
 
 // deflateCoder writes deflate blocks that end on a byte.
-type deflateCoder struct{ out sliceBuffer }
+type deflateCoder struct{}
 
 // sliceBuffer is an io.Writer to a slice.
 type sliceBuffer struct{ b []byte }

@@ -20,22 +20,21 @@ const (
 	// compressed block by block, and have them behind their data.
 	zipSmall = 4 << 20
 
-	methodZstd       = 93
-	versionDeflate   = 20 // APPNOTE 4.4.3.2
-	versionZip64     = 45
-	versionZstd      = 63
-	madeOnUnix       = 3 << 8 // APPNOTE 4.4.2
-	flagUTF8         = 0x800
-	flagDescriptor   = 0x8
-	extraTimestamp   = 0x5455 // Info-ZIP's extended timestamp
-	unixFile         = 0o100000
-	unixLink         = 0o120000
-	unixDir          = 0o040000
-	msdosDir         = 0x10
-	dosEpoch         = 315532800  // 1980-01-01
-	dosEnd           = 4354819198 // 2107-12-31 23:59:58
-	maxTimestamp     = math.MaxInt32
-	smallestDeflates = 1 // an empty file is stored
+	methodZstd     = 93
+	versionDeflate = 20 // APPNOTE 4.4.3.2
+	versionZip64   = 45
+	versionZstd    = 63
+	madeOnUnix     = 3 << 8 // APPNOTE 4.4.2
+	flagUTF8       = 0x800
+	flagDescriptor = 0x8
+	extraTimestamp = 0x5455 // Info-ZIP's extended timestamp
+	unixFile       = 0o100000
+	unixLink       = 0o120000
+	unixDir        = 0o040000
+	msdosDir       = 0x10
+	dosEpoch       = 315532800  // 1980-01-01
+	dosEnd         = 4354819198 // 2107-12-31 23:59:58
+	maxTimestamp   = math.MaxInt32
 )
 
 // zip writes entries sorted by path. Small files are compressed on all cores
@@ -123,7 +122,7 @@ func (x *exporter) zipHeader(e manifest.Entry) *zip.FileHeader {
 		mode = unixFile | 0o755
 	}
 	h.ExternalAttrs |= mode << 16
-	if e.Type == manifest.TypeFile && e.Size >= smallestDeflates {
+	if e.Type == manifest.TypeFile && e.Size > 0 {
 		switch x.opts.Method {
 		case MethodDeflate:
 			h.Method = zip.Deflate
@@ -139,7 +138,9 @@ func (x *exporter) zipHeader(e manifest.Entry) *zip.FileHeader {
 // extended timestamp, which says it exactly.
 func setTime(h *zip.FileHeader, seconds int64) {
 	t := time.Unix(min(max(seconds, dosEpoch), dosEnd), 0).UTC()
+	//lint:ignore SA1019 with CreateRaw these fields are what is written
 	h.ModifiedDate = uint16(t.Day() + int(t.Month())<<5 + (t.Year()-1980)<<9)
+	//lint:ignore SA1019 as above
 	h.ModifiedTime = uint16(t.Second()/2 + t.Minute()<<5 + t.Hour()<<11)
 	if seconds < 0 || seconds > maxTimestamp {
 		return // the field has 32 bits
@@ -183,7 +184,9 @@ func (x *exporter) compress(ctx context.Context, job *zipJob) error {
 // setSizes sets both forms of the sizes, as zip.Writer.CreateRaw wants them.
 func setSizes(h *zip.FileHeader, packed, plain int64) {
 	h.CompressedSize64, h.UncompressedSize64 = uint64(packed), uint64(plain)
+	//lint:ignore SA1019 the data descriptor is written from these fields
 	h.CompressedSize = uint32(min(h.CompressedSize64, math.MaxUint32))
+	//lint:ignore SA1019 as above
 	h.UncompressedSize = uint32(min(h.UncompressedSize64, math.MaxUint32))
 }
 

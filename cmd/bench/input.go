@@ -1,0 +1,153 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// releases are npm packages that carry real programs for Windows and Linux, and
+// text, each in two consecutive releases.
+var releases = []struct{ name, base, target string }{
+	{"next", "15.5.3", "15.5.4"},
+	{"typescript", "5.9.2", "5.9.3"},
+	{"@esbuild/win32-x64", "0.28.1", "0.28.2"},
+	{"@esbuild/linux-x64", "0.28.1", "0.28.2"},
+	{"@swc/core-win32-x64-msvc", "1.15.46", "1.15.47"},
+	{"@swc/core-linux-x64-gnu", "1.15.46", "1.15.47"},
+	{"@next/swc-win32-x64-msvc", "15.5.3", "15.5.4"},
+	{"@next/swc-linux-x64-gnu", "15.5.3", "15.5.4"},
+	{"@next/swc-darwin-arm64", "15.5.3", "15.5.4"},
+}
+
+// inputs builds the two trees base and target in the working folder, of about
+// 1 GB each: the Go toolchain, and the npm packages.
+func (b *bench) inputs() error {
+	if err := os.MkdirAll(b.dir, 0o777); err != nil {
+		return err
+	}
+	b.ferry = b.path("ferry")
+	if out, err := exec.Command("go", "build", "-o", b.ferry, "./cmd/ferry").CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	if _, err := os.Stat(b.path("inputs-made")); err == nil {
+		return nil
+	}
+	for _, side := range []string{"base", "target"} {
+		if err := os.RemoveAll(b.path(side)); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(b.path(side), 0o777); err != nil {
+			return err
+		}
+		if out, err := exec.Command("cp", "-a", runtime.GOROOT(), b.path(side, "go")).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy GOROOT: %w\n%s", err, out)
+		}
+	}
+	for _, r := range releases {
+		if err := b.unpack(r.name, r.base, "base"); err != nil {
+			return err
+		}
+		if err := b.unpack(r.name, r.target, "target"); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(b.path("inputs-made"), nil, 0o666)
+}
+
+// unpack fetches an npm package into a folder of its name under side.
+func (b *bench) unpack(name, version, side string) error {
+	dir := b.path(side, strings.ReplaceAll(strings.TrimPrefix(name, "@"), "/", "-"))
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	cmd := exec.Command("npm", "pack", "--silent", name+"@"+version)
+	cmd.Dir = b.dir
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("npm pack %s@%s: %w", name, version, err)
+	}
+	tgz := b.path(strings.TrimSpace(string(out)))
+	defer os.Remove(tgz)
+	if out, err := exec.Command("tar", "-xzf", tgz, "-C", dir).CombinedOutput(); err != nil {
+		return fmt.Errorf("tar: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// bigFiles makes a folder with a file of 10 GB, most of it a hole with real bytes
+// here and there, and 1.5 GB of other bytes; and a changed copy of it.
+func (b *bench) bigFiles() error {
+	for i, side := range []string{"big-base", "big-target"} {
+		if err := os.MkdirAll(b.path(side), 0o777); err != nil {
+			return err
+		}
+		if err := b.sparse(filepath.Join(side, "disk.img"), uint64(i)); err != nil {
+			return err
+		}
+		if err := b.noise(filepath.Join(side, "noise.bin"), uint64(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	sparseSize = 10 << 30
+	pieceSize  = 64 << 20
+	noiseSize  = 1536 << 20
+)
+
+// sparse writes 20 pieces of a real program into a hole; the changed copy has one
+// piece more.
+func (b *bench) sparse(name string, changed uint64) error {
+	program, err := os.ReadFile(b.path("base", "next-swc-linux-x64-gnu", "package", "next-swc.linux-x64-gnu.node"))
+	if err != nil {
+		return err
+	}
+	program = program[:min(len(program), pieceSize)]
+	f, err := os.Create(b.path(name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := f.Truncate(sparseSize); err != nil {
+		return err
+	}
+	for i := range 20 + int(changed) {
+		if _, err := f.WriteAt(program[i*4096:], int64(i)*(sparseSize/24)+int64(i)*4096); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noise writes bytes that do not compress; the changed copy has a MiB more in front.
+func (b *bench) noise(name string, changed uint64) error {
+	f, err := os.Create(b.path(name))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	rng := rand.NewChaCha8([32]byte{1})
+	buf := make([]byte, 1<<20)
+	if changed > 0 {
+		rand.NewChaCha8([32]byte{2}).Read(buf)
+		if _, err := f.Write(buf); err != nil {
+			return err
+		}
+	}
+	for range noiseSize >> 20 {
+		rng.Read(buf)
+		if _, err := f.Write(buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
