@@ -83,7 +83,7 @@ func newApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 	}
 	var first error
 	for i := range d.plan.bases {
-		a := applierFor(d, i, b)
+		a := applierFor(ctx, d, i, b)
 		misfits := a.misfits(sizes)
 		if len(misfits) == 0 {
 			return a, nil
@@ -108,7 +108,7 @@ func nearestApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 	var best *applier
 	least := 0
 	for i := range d.plan.bases {
-		a := applierFor(d, i, b)
+		a := applierFor(ctx, d, i, b)
 		if n := len(a.misfits(sizes)); best == nil || n < least {
 			best, least = a, n
 		}
@@ -116,8 +116,8 @@ func nearestApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 	return best, nil
 }
 
-func applierFor(d *Delta, base int, b Base) *applier {
-	a := &applier{d: d, base: base, files: newContents(b.OpenAt), programs: map[string]*program{}}
+func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
+	a := &applier{d: d, base: base, files: newContents(ctx, b.OpenAt), programs: map[string]*program{}}
 	a.windows.plain = map[int]*cachedWindow{}
 	for k, g := range d.plan.programs {
 		if g.mask>>base&1 != 0 {

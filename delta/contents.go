@@ -13,6 +13,7 @@ import (
 // contents keeps the files last read from open: opening one again may mean
 // unpacking it again. It is safe for concurrent use.
 type contents struct {
+	ctx  context.Context // of the one call that they live for: contents outlive their openers
 	open func(ctx context.Context, path string) (tree.Content, error)
 
 	mu     sync.Mutex
@@ -31,13 +32,16 @@ type openContent struct {
 	users int
 }
 
-func newContents(open func(ctx context.Context, path string) (tree.Content, error)) *contents {
-	return &contents{open: open, byPath: map[string]*list.Element{}, order: list.New()}
+func newContents(ctx context.Context, open func(ctx context.Context, path string) (tree.Content, error)) *contents {
+	return &contents{ctx: ctx, open: open, byPath: map[string]*list.Element{}, order: list.New()}
 }
 
 // with calls fn with the content at path.
 func (c *contents) with(ctx context.Context, path string, fn func(tree.Content) error) error {
-	o := c.take(ctx, path)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o := c.take(path)
 	defer c.give(o)
 	<-o.ready
 	if o.err != nil {
@@ -46,7 +50,7 @@ func (c *contents) with(ctx context.Context, path string, fn func(tree.Content) 
 	return fn(o.c)
 }
 
-func (c *contents) take(ctx context.Context, path string) *openContent {
+func (c *contents) take(path string) *openContent {
 	c.mu.Lock()
 	if el, ok := c.byPath[path]; ok {
 		c.order.MoveToFront(el)
@@ -58,7 +62,7 @@ func (c *contents) take(ctx context.Context, path string) *openContent {
 	o := &openContent{path: path, ready: make(chan struct{}), users: 1}
 	c.byPath[path] = c.order.PushFront(o)
 	c.mu.Unlock()
-	o.c, o.err = c.open(ctx, path)
+	o.c, o.err = c.open(c.ctx, path)
 	close(o.ready)
 	return o
 }

@@ -72,7 +72,7 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 	if err := c.draft(); err != nil {
 		return nil, err
 	}
-	c.openFiles()
+	c.openFiles(ctx)
 	defer c.close()
 	return c.write(ctx, w)
 }
@@ -210,12 +210,12 @@ func (c *creator) source(digest cas.Digest, mask uint64) int {
 }
 
 // openFiles prepares reading from both sides.
-func (c *creator) openFiles() {
-	c.fromTarget = newContents(func(ctx context.Context, path string) (tree.Content, error) {
+func (c *creator) openFiles(ctx context.Context) {
+	c.fromTarget = newContents(ctx, func(ctx context.Context, path string) (tree.Content, error) {
 		e, _ := c.target.Manifest.Find(path)
 		return c.target.Files.OpenAt(ctx, e)
 	})
-	c.fromBase = newContents(func(ctx context.Context, hex string) (tree.Content, error) {
+	c.fromBase = newContents(ctx, func(ctx context.Context, hex string) (tree.Content, error) {
 		digest, err := cas.ParseHex(hex)
 		if err != nil {
 			return nil, err

@@ -443,7 +443,6 @@ func (u *update) stage(ctx context.Context, entries []manifest.Entry) error {
 	if err != nil {
 		return err
 	}
-	defer st.Close()
 	var stats place.Stats
 	err = st.Fill(ctx, m, u.a.fillOrDiagnose, place.Options{Progress: u.opts.Progress}, &stats)
 	u.report.Resumed = stats.Resumed

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"sync"
@@ -118,7 +119,7 @@ func (r *readers) walk() {
 			if n.Size <= smallFile {
 				data, err := readSmall(open)
 				if err != nil {
-					return err
+					return fmt.Errorf("%s: %w", n.Path, err)
 				}
 				it.open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 			} else {
@@ -126,12 +127,17 @@ func (r *readers) walk() {
 				it.consumed = consumed
 			}
 		}
-		for _, ch := range []chan *item{r.work, r.items} {
-			select {
-			case ch <- it:
-			case <-r.ctx.Done():
-				return r.ctx.Err()
-			}
+		select {
+		case r.work <- it:
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		}
+		select {
+		case r.items <- it:
+		case <-r.ctx.Done():
+			<-it.ready // nobody else will close it
+			it.close()
+			return r.ctx.Err()
 		}
 		if consumed != nil {
 			<-consumed
@@ -254,9 +260,9 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 		return err
 	}
 	h := cas.NewHasher()
-	src := io.TeeReader(&contextReader{r.ctx, whole}, h)
+	whole = &contextReader{r.ctx, whole}
 	if r.t.Sequential() {
-		spool, err := tree.Spool(src, it.node.Size)
+		spool, err := tree.Spool(io.TeeReader(whole, h), it.node.Size)
 		f.Close()
 		it.stream = nil
 		if err != nil {
@@ -268,7 +274,7 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 			io.Closer
 		}{io.NewSectionReader(spool, 0, spool.Size()), spool}
 	} else {
-		it.size, err = io.CopyBuffer(io.Discard, onlyReader{src}, make([]byte, 1<<20))
+		it.size, err = io.CopyBuffer(onlyWriter{h}, onlyReader{whole}, make([]byte, 1<<20))
 		f.Close()
 		it.stream = nil
 		if err != nil {
@@ -292,8 +298,12 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 	return err
 }
 
-// onlyReader hides other methods, so that io.CopyBuffer uses the buffer.
-type onlyReader struct{ io.Reader }
+// onlyReader and onlyWriter hide other methods, so that io.CopyBuffer uses the
+// buffer.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{ io.Writer }
+)
 
 // likelyKnown reports whether the store has the first chunk of a file.
 func (r *readers) likelyKnown(head []byte, c *chunking.Chunker) (bool, error) {
@@ -313,7 +323,7 @@ func (r *readers) likelyKnown(head []byte, c *chunking.Chunker) (bool, error) {
 }
 
 // hasFile reports whether the store holds a file whole: its recipe and every
-// chunk of it, none of them about to be pruned.
+// chunk of both, none of them about to be pruned.
 func (in *ingest) hasFile(ctx context.Context, digest cas.Digest, size int64) (bool, error) {
 	if size == 0 {
 		return true, nil
@@ -337,5 +347,11 @@ func (in *ingest) hasFile(ctx context.Context, digest cas.Digest, size int64) (b
 			return false, err
 		}
 	}
-	return true, nil
+	whole := true
+	err = in.archive.recipeChunks(ctx, digest, func(key cas.Digest) error {
+		has, err := in.sink.Has(key)
+		whole = whole && has
+		return err
+	})
+	return whole && err == nil, err
 }

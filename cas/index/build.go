@@ -204,8 +204,7 @@ func Each(tables []*Table, fn func(Entry) error) error {
 // cursor walks a table in steps.
 type cursor struct {
 	t    *Table
-	buf  []byte
-	have []byte // what is left of buf
+	have []byte // coded entries not yet taken
 	pos  int64
 	e    Entry
 	done bool
@@ -219,11 +218,8 @@ func (c *cursor) next() error {
 			c.done = true
 			return nil
 		}
-		if c.buf == nil {
-			c.buf = make([]byte, n*entrySize)
-		}
-		c.have = c.buf[:n*entrySize]
-		if err := c.t.readAt(c.have, c.t.start+c.pos*entrySize); err != nil {
+		var err error
+		if c.have, err = c.t.read(c.pos, c.pos+n); err != nil {
 			return err
 		}
 		c.pos += n

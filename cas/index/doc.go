@@ -20,6 +20,7 @@
 //	        1 frame codec, 1 kind
 //
 // A lookup reads one bucket of about 64 entries, so a table of any size opens at
-// once and needs 4 bytes of memory per 64 entries. Keys are spread evenly, being
+// once and needs 4 bytes of memory per 64 entries; only small tables are kept in
+// memory whole. Keys are spread evenly, being
 // hashes. One key may have several entries, when writers raced.
 package index

@@ -54,9 +54,15 @@ func Entries(id [32]byte, frames []pack.Frame) []Entry {
 // ReadAt fills p with the bytes at off, or fails.
 type ReadAt func(p []byte, off int64) error
 
+// inMemory is the size in bytes up to which a table is read whole when it is
+// opened: a lookup then costs no system call. Merging keeps tables few, and large
+// ones are read where they lie.
+const inMemory = 16 << 20
+
 // Table is an open index file. It is safe for concurrent use if its ReadAt is.
 type Table struct {
 	readAt  ReadAt
+	entries []byte // of a small table
 	packs   [][32]byte
 	fan     []uint32
 	fanBits int
@@ -113,7 +119,22 @@ func Open(size int64, readAt ReadAt) (*Table, error) {
 	if int64(prev) != t.n {
 		return nil, fmt.Errorf("%w: fan-out ends at %d, want %d", ErrInvalid, prev, t.n)
 	}
+	if size <= inMemory {
+		t.entries = make([]byte, size-start)
+		if err := readAt(t.entries, start); err != nil {
+			return nil, err
+		}
+	}
 	return t, nil
+}
+
+// read returns the coded entries [lo, hi).
+func (t *Table) read(lo, hi int64) ([]byte, error) {
+	if t.entries != nil {
+		return t.entries[lo*entrySize : hi*entrySize], nil
+	}
+	buf := make([]byte, (hi-lo)*entrySize)
+	return buf, t.readAt(buf, t.start+lo*entrySize)
 }
 
 // Len returns the number of entries.
@@ -144,8 +165,8 @@ func (t *Table) Find(key [32]byte, fn func(pos int64, e Entry) bool) error {
 	if hi-lo > maxBucket {
 		return fmt.Errorf("%w: %d entries share a bucket", ErrInvalid, hi-lo)
 	}
-	buf := make([]byte, (hi-lo)*entrySize)
-	if err := t.readAt(buf, t.start+lo*entrySize); err != nil {
+	buf, err := t.read(lo, hi)
+	if err != nil {
 		return err
 	}
 	n := int(hi - lo)
@@ -166,10 +187,10 @@ func (t *Table) Find(key [32]byte, fn func(pos int64, e Entry) bool) error {
 // steps of about 256 KiB.
 func (t *Table) All(fn func(pos int64, e Entry) error) error {
 	const step = 4096
-	buf := make([]byte, step*entrySize)
 	for pos := int64(0); pos < t.n; pos += step {
 		n := min(step, t.n-pos)
-		if err := t.readAt(buf[:n*entrySize], t.start+pos*entrySize); err != nil {
+		buf, err := t.read(pos, pos+n)
+		if err != nil {
 			return err
 		}
 		for i := range n {

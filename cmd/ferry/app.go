@@ -209,7 +209,7 @@ func (a *app) scanPath(ctx context.Context, arg string, filter *tree.Filter) (*v
 	if err != nil {
 		return nil, err
 	}
-	done := a.progress("reading "+arg, treeSize(ctx, t))
+	done := a.progress("reading "+arg, a.treeSize(ctx, t))
 	scan, err := manifest.ScanTree(ctx, t, chunking.Default(), manifest.AddOptions{Progress: done, Warn: a.warn})
 	a.endProgress()
 	if err != nil {
@@ -223,9 +223,10 @@ func (a *app) scanPath(ctx context.Context, arg string, filter *tree.Filter) (*v
 	return v, nil
 }
 
-// treeSize sums the sizes that a tree declares; 0 when that takes reading it.
-func treeSize(ctx context.Context, t tree.Tree) int64 {
-	if t.Sequential() {
+// treeSize sums the sizes that a tree declares, for progress; 0 when that takes
+// reading it, or when nobody looks.
+func (a *app) treeSize(ctx context.Context, t tree.Tree) int64 {
+	if t.Sequential() || !a.showsProgress() {
 		return 0
 	}
 	sum := int64(0)

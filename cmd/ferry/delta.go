@@ -356,9 +356,9 @@ was interrupted. When files were changed since, nothing is done unless --force.`
 
 func runDeltaUndo(ctx context.Context, a *app, dir string, force bool) error {
 	report, err := delta.Undo(ctx, dir, force)
-	if errors.Is(err, delta.ErrModified) {
+	if report != nil && errors.Is(err, delta.ErrModified) {
 		for _, m := range report.Modified {
-			fmt.Fprintf(a.stderr, "ferry: warning: %s: %s\n", m.Path, m.Reason)
+			a.warn(manifest.Warning{Path: m.Path, Text: m.Reason})
 		}
 	}
 	if err != nil {

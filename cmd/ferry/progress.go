@@ -30,12 +30,11 @@ func (nothing) Add(int64) {}
 // taken a second. It is silent unless standard error is a terminal.
 func (a *app) progress(what string, total int64) cas.Counter {
 	a.endProgress()
-	f, ok := a.stderr.(*os.File)
-	if a.quiet || a.json || !ok || !term.IsTerminal(int(f.Fd())) {
+	if !a.showsProgress() {
 		return nothing{}
 	}
 	w := progress.NewWriter()
-	w.SetOutputWriter(f)
+	w.SetOutputWriter(a.stderr)
 	w.SetUpdateFrequency(200 * time.Millisecond)
 	w.SetStyle(progress.StyleBlocks)
 	w.SetTrackerLength(24)
@@ -57,6 +56,12 @@ func (a *app) progress(what string, total int64) cas.Counter {
 	})
 	a.bar = b
 	return b
+}
+
+// showsProgress reports whether anybody would see progress.
+func (a *app) showsProgress() bool {
+	f, ok := a.stderr.(*os.File)
+	return ok && !a.quiet && !a.json && term.IsTerminal(int(f.Fd()))
 }
 
 // Add implements cas.Counter.

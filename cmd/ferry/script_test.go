@@ -49,7 +49,8 @@ func TestMain(m *testing.M) {
 //	sample N DIR                make version N, 1 or 2, of the sample package
 //	hold FILE                   lock a file until the script ends
 //
-// The condition [winbuild] is true when the command tested is one for Windows.
+// The condition [winbuild] is true when the command tested is one for Windows,
+// [root] when this user is root.
 func TestScript(t *testing.T) {
 	if (otherBuild == "") != (buildWrapper == "") {
 		t.Fatal("FERRY_TEST_EXE and FERRY_TEST_WRAPPER go together")
@@ -104,8 +105,11 @@ func setupScript(env *testscript.Env) error {
 func winBuild() bool { return runtime.GOOS == "windows" || strings.HasSuffix(otherBuild, ".exe") }
 
 func scriptCondition(cond string) (bool, error) {
-	if cond == "winbuild" {
+	switch cond {
+	case "winbuild":
 		return winBuild(), nil
+	case "root":
+		return os.Geteuid() == 0, nil
 	}
 	return false, errors.New("unknown condition")
 }

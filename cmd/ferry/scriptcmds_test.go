@@ -272,27 +272,33 @@ func writeTree(dir string, nodes []node) error {
 
 // diffTrees lists how two folders differ.
 func diffTrees(a, b string) ([]string, error) {
-	have := map[string]node{}
-	nodes, err := readTree(a)
+	nodesA, err := readTree(a)
 	if err != nil {
 		return nil, err
 	}
-	for _, n := range nodes {
-		have[n.path] = n
-	}
-	if nodes, err = readTree(b); err != nil {
+	nodesB, err := readTree(b)
+	if err != nil {
 		return nil, err
+	}
+	return diffNodes(nodesA, nodesB), nil
+}
+
+// diffNodes lists how what is there differs from what is wanted.
+func diffNodes(got, want []node) []string {
+	have := map[string]node{}
+	for _, n := range got {
+		have[n.path] = n
 	}
 	var diffs []string
 	differ := func(path, format string, args ...any) {
 		diffs = append(diffs, path+": "+fmt.Sprintf(format, args...))
 	}
-	for _, want := range nodes {
+	for _, want := range want {
 		got, ok := have[want.path]
 		delete(have, want.path)
 		switch {
 		case !ok:
-			differ(want.path, "only in %s", b)
+			differ(want.path, "only in the second")
 		case got.mode.Type() != want.mode.Type():
 			differ(want.path, "%s and %s", got.mode, want.mode)
 		case string(got.data) != string(want.data):
@@ -304,10 +310,10 @@ func diffTrees(a, b string) ([]string, error) {
 		}
 	}
 	for path := range have {
-		differ(path, "only in %s", a)
+		differ(path, "only in the first")
 	}
 	slices.Sort(diffs)
-	return diffs, nil
+	return diffs
 }
 
 func cmdSameTree(ts *testscript.TestScript, neg bool, args []string) {

@@ -68,6 +68,7 @@ func newVersionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
 		Short:   "Say which program this is",
+		Long:    "Prints the program's version, what it was built with, and for which system." + "\n" + exitHelp,
 		Example: "  ferry version --json",
 		Args:    exactly(0, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {

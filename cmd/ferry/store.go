@@ -94,6 +94,7 @@ func newRepairCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "repair",
 		Short:   "Mend the store",
+		Long:    "Mends what check finds and the store itself can mend." + "\n" + exitHelp,
 		Example: "  ferry repair index",
 		Args: func(_ *cobra.Command, args []string) error {
 			return usagef("say what to repair: ferry repair index")

@@ -7,5 +7,5 @@
 // next call for the same manifest verifies what is in it and goes on.
 //
 // Nothing is ever written outside the staging folder: paths come from validated
-// manifests, all writes go through [os.Root], and symbolic links are made last.
+// manifests, in which nothing stands under a link, and links are made last.
 package place

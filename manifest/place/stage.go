@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/text/cases"
@@ -33,34 +34,28 @@ type Cloner interface {
 	Clone(src *os.File) bool
 }
 
-// Stage is a folder in which files are put together.
+// Stage is a folder in which files are put together. It is Ferry's own: nothing
+// in it was put there by others, and its paths come from a validated manifest.
 type Stage struct {
-	dir  string
-	root *os.Root
-	mu   sync.Mutex
-	dirs map[string]bool // that exist
+	dir     string
+	fresh   bool // made just now: nothing is in it from an earlier try
+	noClone atomic.Bool
+	mu      sync.Mutex
+	dirs    map[string]bool // that exist
 }
 
 // OpenStage opens the staging folder dir, making it if need be.
 func OpenStage(dir string) (*Stage, error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &Stage{dir: dir, root: root, dirs: map[string]bool{".": true}}, nil
+	_, err := os.Lstat(dir)
+	s := &Stage{dir: dir, fresh: errors.Is(err, fs.ErrNotExist), dirs: map[string]bool{".": true}}
+	return s, os.MkdirAll(dir, 0o777)
 }
 
-// Close gives the folder free. It stays.
-func (s *Stage) Close() error { return s.root.Close() }
+// path returns where an entry stands in the stage.
+func (s *Stage) path(p string) string { return filepath.Join(s.dir, filepath.FromSlash(p)) }
 
 // Remove deletes the folder and all that is in it.
-func (s *Stage) Remove() error {
-	s.root.Close()
-	return removeAll(s.dir)
-}
+func (s *Stage) Remove() error { return removeAll(s.dir) }
 
 // removeAll is os.RemoveAll, also for folders without write permission.
 func removeAll(dir string) error {
@@ -109,13 +104,13 @@ func (s *Stage) CheckNames(m *manifest.Manifest) error {
 // case for one.
 func (s *Stage) foldsCase() (bool, error) {
 	const probe = ".ferry-tmp-probe"
-	f, err := s.root.Create(probe)
+	f, err := os.Create(s.path(probe))
 	if err != nil {
 		return false, err
 	}
 	f.Close()
-	defer s.root.Remove(probe)
-	_, err = s.root.Lstat(strings.ToUpper(probe))
+	defer os.Remove(s.path(probe))
+	_, err = os.Lstat(s.path(strings.ToUpper(probe)))
 	return err == nil, nil
 }
 
@@ -126,7 +121,7 @@ func (s *Stage) mkdir(dir string) error {
 	if s.dirs[dir] {
 		return nil
 	}
-	if err := s.root.MkdirAll(filepath.FromSlash(dir), 0o777); err != nil {
+	if err := os.MkdirAll(s.path(dir), 0o777); err != nil {
 		return err
 	}
 	s.dirs[dir] = true
@@ -136,28 +131,29 @@ func (s *Stage) mkdir(dir string) error {
 // File makes sure that the file e stands in the stage, calling fill unless it
 // stood there already. It reports whether it did.
 func (s *Stage) File(ctx context.Context, e manifest.Entry, fill Fill) (stood bool, err error) {
-	name := filepath.FromSlash(e.Path)
 	if err := s.mkdir(path.Dir(e.Path)); err != nil {
 		return false, err
 	}
-	if ok, err := s.stands(ctx, e); ok || err != nil {
-		return ok, err
+	name := s.path(e.Path)
+	if !s.fresh {
+		if ok, err := s.stands(ctx, name, e); ok || err != nil {
+			return ok, err
+		}
 	}
-	temp := filepath.FromSlash(path.Join(path.Dir(e.Path), ".ferry-tmp-"+cas.Sum([]byte(e.Path)).Short()))
+	temp := filepath.Join(filepath.Dir(name), ".ferry-tmp-"+cas.Sum([]byte(e.Path)).Short())
 	if err := s.write(ctx, temp, e, fill); err != nil {
-		s.root.Remove(temp)
+		os.Remove(temp)
 		return false, fmt.Errorf("%s: %w", e.Path, err)
 	}
-	if err := Retry(func() error { return s.root.Rename(temp, name) }); err != nil {
+	if err := Retry(func() error { return os.Rename(temp, name) }); err != nil {
 		return false, err
 	}
 	return false, nil
 }
 
 // stands reports whether the file is there from an earlier try, whole.
-func (s *Stage) stands(ctx context.Context, e manifest.Entry) (bool, error) {
-	name := filepath.FromSlash(e.Path)
-	fi, err := s.root.Lstat(name)
+func (s *Stage) stands(ctx context.Context, name string, e manifest.Entry) (bool, error) {
+	fi, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -165,19 +161,19 @@ func (s *Stage) stands(ctx context.Context, e manifest.Entry) (bool, error) {
 		return false, err
 	}
 	if fi.Mode().IsRegular() && fi.Size() == e.Size {
-		digest, err := s.digest(ctx, name)
+		digest, err := fileDigest(ctx, name)
 		if err != nil {
 			return false, err
 		}
 		if digest == e.Digest {
-			return true, s.setMeta(name, e)
+			return true, setMeta(name, e)
 		}
 	}
-	return false, s.root.RemoveAll(name)
+	return false, os.RemoveAll(name)
 }
 
-func (s *Stage) digest(ctx context.Context, name string) (cas.Digest, error) {
-	f, err := s.root.Open(name)
+func fileDigest(ctx context.Context, name string) (cas.Digest, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return cas.Digest{}, err
 	}
@@ -210,15 +206,12 @@ func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill F
 	if e.Exec {
 		perm = 0o777
 	}
-	if err := s.root.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := s.root.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, perm)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	w := &fileWriter{ctx: ctx, f: f, h: cas.NewHasher(), want: e.Digest, left: e.Size}
+	w := &fileWriter{ctx: ctx, s: s, f: f, h: cas.NewHasher(), want: e.Digest, left: e.Size}
 	if err := fill(ctx, e, w); err != nil {
 		return err
 	}
@@ -235,20 +228,21 @@ func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill F
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return s.setMeta(temp, e)
+	return setMeta(temp, e)
 }
 
 // ErrContent says that what was put together is not what the manifest wants.
 var ErrContent = errors.New("content is not what the manifest says")
 
-func (s *Stage) setMeta(name string, e manifest.Entry) error {
+func setMeta(name string, e manifest.Entry) error {
 	t := time.Unix(e.ModTime, 0)
-	return s.root.Chtimes(name, t, t)
+	return os.Chtimes(name, t, t)
 }
 
 // fileWriter writes a file and its digest. Long runs of zeros become holes.
 type fileWriter struct {
 	ctx    context.Context
+	s      *Stage
 	f      *os.File
 	h      *cas.Hasher
 	want   cas.Digest
@@ -307,7 +301,12 @@ func (w *fileWriter) skip() error {
 }
 
 func (w *fileWriter) Clone(src *os.File) bool {
-	w.cloned = w.left > 0 && clone(w.f, src)
+	if w.left == 0 || w.s.noClone.Load() {
+		return false
+	}
+	if w.cloned = clone(w.f, src); !w.cloned {
+		w.s.noClone.Store(true) // the disk cannot: it is not asked for each file
+	}
 	return w.cloned
 }
 
@@ -352,16 +351,16 @@ func (s *Stage) Link(e manifest.Entry) error {
 	if err := s.mkdir(path.Dir(e.Path)); err != nil {
 		return err
 	}
-	name := filepath.FromSlash(e.Path)
-	if have, err := s.root.Readlink(name); err == nil {
+	name := s.path(e.Path)
+	if have, err := os.Readlink(name); err == nil {
 		if filepath.ToSlash(have) == e.Link {
 			return nil
 		}
-		if err := s.root.Remove(name); err != nil {
+		if err := os.Remove(name); err != nil {
 			return err
 		}
 	}
-	err := s.root.Symlink(filepath.FromSlash(e.Link), name)
+	err := os.Symlink(filepath.FromSlash(e.Link), name)
 	if err != nil && runtime.GOOS == "windows" {
 		return fmt.Errorf("%w (symbolic links need Developer Mode or administrator rights on Windows; --links skip leaves them out)", err)
 	}

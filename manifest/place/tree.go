@@ -72,7 +72,6 @@ func Tree(ctx context.Context, target string, m *manifest.Manifest, fill Fill, o
 	if err != nil {
 		return stats, err
 	}
-	defer s.Close()
 	err = s.Fill(ctx, m, fill, opts, &stats)
 	if err == nil {
 		err = s.commit(target)
@@ -226,7 +225,7 @@ func (s *Stage) sweep(m *manifest.Manifest) error {
 		if err != nil || rel == "." || wanted[rel] {
 			return err
 		}
-		if err := s.root.RemoveAll(rel); err != nil {
+		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
 		if d.IsDir() {
@@ -238,7 +237,6 @@ func (s *Stage) sweep(m *manifest.Manifest) error {
 
 // commit makes the stage the target.
 func (s *Stage) commit(target string) error {
-	s.root.Close() // an open folder cannot be renamed on Windows
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
