@@ -99,16 +99,15 @@ func (in *ingest) run(ctx context.Context, t tree.Tree) error {
 	p := startReaders(ctx, in, t)
 	defer p.stop()
 	for it := range p.items {
-		select {
-		case <-it.ready:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+		<-it.ready // soon, when ctx ends
 		err := it.err
 		if err == nil {
 			err = in.take(ctx, it)
 		}
-		it.close()
+		it.close() // always: the walk may wait for it
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", it.node.Path, err)
 		}
@@ -247,6 +246,9 @@ func (in *ingest) putRecipe(digest cas.Digest, size int64, runs []Run) error {
 	coded := plainRecipe(digest, size, runs).Encode()
 	if len(coded) <= inlineRecipe {
 		return in.sink.PutRecord(digest, append([]byte{recipeInline}, coded...))
+	}
+	if len(coded) > maxRecipe {
+		return fmt.Errorf("%d chunks: no recipe may name more than fit in %d bytes", len(runs), maxRecipe)
 	}
 	list, err := in.putStream(coded)
 	if err != nil {

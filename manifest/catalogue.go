@@ -107,8 +107,8 @@ func (a *Archive) generations(ctx context.Context, prefix string) (map[Ref]int, 
 			return nil
 		}
 		n, err := strconv.Atoi(parts[2])
-		if err != nil {
-			return nil
+		if err != nil || n < 1 || parts[2] != fmt.Sprintf("%06d", n) {
+			return nil // not ours
 		}
 		ref := Ref{unescape(parts[0]), unescape(parts[1])}
 		newest[ref] = max(newest[ref], n)

@@ -1,22 +1,13 @@
 package manifest
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"io"
 	"strconv"
 	"time"
 	"unicode/utf8"
-
-	"ferry/cas"
 )
 
 // Format is the version of the manifest format that this package writes.
 const Format = "ferry.manifest/1"
-
-// maxManifest bounds the bytes of a manifest.
-const maxManifest = 1 << 30
 
 // Encode returns the canonical bytes: JSON with sorted keys, an entry a line.
 // The same entries always give the same bytes.
@@ -94,63 +85,6 @@ func appendString(buf []byte, s string) []byte {
 		}
 	}
 	return append(buf, '"')
-}
-
-// jsonEntry is an entry as it is parsed.
-type jsonEntry struct {
-	Digest *cas.Digest `json:"digest"`
-	Exec   bool        `json:"exec"`
-	Link   string      `json:"link"`
-	MTime  string      `json:"mtime"`
-	Path   string      `json:"path"`
-	Size   int64       `json:"size"`
-	Type   Type        `json:"type"`
-}
-
-// Decode parses canonical bytes. It accepts nothing but what Encode writes, so
-// that a manifest has one id. Errors match [ErrInvalid] or are a
-// [*tree.UnsafePathError].
-func Decode(data []byte) (*Manifest, error) {
-	if len(data) > maxManifest {
-		return nil, fmt.Errorf("%w: manifest of %d bytes", ErrInvalid, len(data))
-	}
-	var parsed struct {
-		Entries []jsonEntry `json:"entries"`
-		Format  string      `json:"format"`
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&parsed); err != nil {
-		return nil, fmt.Errorf("%w: manifest: %w", ErrInvalid, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: manifest: more bytes behind its end", ErrInvalid)
-	}
-	if parsed.Format != Format {
-		return nil, fmt.Errorf("%w: manifest format %.40q, this program reads %q", ErrInvalid, parsed.Format, Format)
-	}
-	m := &Manifest{Entries: make([]Entry, 0, len(parsed.Entries))}
-	for _, p := range parsed.Entries {
-		e := Entry{Path: p.Path, Type: p.Type, Exec: p.Exec, Size: p.Size, Link: p.Link}
-		if p.Digest != nil {
-			e.Digest = *p.Digest
-		}
-		if p.MTime != "" {
-			t, err := time.Parse(time.RFC3339, p.MTime)
-			if err != nil {
-				return nil, fmt.Errorf("%w: entry %q: %w", ErrInvalid, e.Path, err)
-			}
-			e.ModTime = t.Unix()
-		}
-		m.Entries = append(m.Entries, e)
-	}
-	if err := m.validate(); err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(m.Encode(), data) {
-		return nil, fmt.Errorf("%w: manifest is not in its canonical form", ErrInvalid)
-	}
-	return m, nil
 }
 
 // The years that RFC 3339 can write: times outside are clamped at ingest.

@@ -98,9 +98,12 @@ func (e Entry) validate() error {
 		if (e.Size == 0) != (e.Digest == emptyDigest) {
 			return bad("size and digest disagree on whether it is empty")
 		}
+		if e.ModTime != clampTime(e.ModTime) {
+			return bad("its time is outside the years 1 to 9999")
+		}
 		return nil
 	case TypeLink:
-		if e.Link == "" || len(e.Link) > maxLink || strings.ContainsRune(e.Link, 0) {
+		if e.Link == "" || len(e.Link) > maxLink || strings.ContainsRune(e.Link, 0) || !validLink(e.Link) {
 			return bad("a link needs a target")
 		}
 	case TypeDir:

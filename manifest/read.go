@@ -176,6 +176,9 @@ func (c *storedContent) Size() int64  { return c.size }
 func (c *storedContent) Close() error { return nil }
 
 func (c *storedContent) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at offset %d", off)
+	}
 	i := sort.Search(len(c.ends), func(i int) bool { return c.ends[i] > off })
 	n := 0
 	for n < len(b) && i < len(c.pieces) {

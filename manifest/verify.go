@@ -130,6 +130,7 @@ func (v *verifier) compare(ctx context.Context, n tree.Node, e Entry, open func(
 			v.find(FindChanged, e.Path, "links to %q, should link to %q", n.Link, e.Link)
 		}
 	case tree.HardLink:
+		v.seen[n.Path] = v.seen[n.Link]
 		v.compareFile(e, v.seen[n.Link])
 	case tree.File:
 		return v.readFile(ctx, n, e, open)
@@ -197,7 +198,7 @@ type rangeFinder struct {
 	left    int64 // bytes of chunks[0] not yet seen
 	zero    bool  // all seen of chunks[0] was zero
 	bad     []Range
-	reached int64
+	reached int64 // offset in the file
 	opts    VerifyOptions
 }
 
@@ -230,11 +231,15 @@ func (f *rangeFinder) Write(p []byte) (int, error) {
 	if f.opts.Progress != nil {
 		f.opts.Progress.Add(int64(n))
 	}
-	f.reached += int64(n)
 	for len(p) > 0 && len(f.chunks) > 0 {
+		if gap := f.chunks[0].Off - f.reached; gap > 0 { // no chunk tells of it
+			m := min(int64(len(p)), gap)
+			p, f.reached = p[m:], f.reached+m
+			continue
+		}
 		m := min(int64(len(p)), f.left)
 		f.take(p[:m])
-		p = p[m:]
+		p, f.reached = p[m:], f.reached+m
 		if f.left -= m; f.left == 0 {
 			f.end()
 		}
@@ -304,22 +309,36 @@ const ProblemIncomplete = "incomplete-version"
 // Check checks the store, as cas.Store.Check does, and that every version in the
 // catalogue has all its chunks.
 func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter, report func(Problem)) (cas.CheckReport, error) {
-	bad := map[cas.Digest]bool{}
+	verdict := map[cas.Digest]error{} // on chunks that were read
+	lost := false                     // packs are, with chunks that have no verdict
 	sum, err := a.store.Check(ctx, readData, progress, func(p cas.Problem) {
 		if p.Key != nil {
-			bad[*p.Key] = true
+			verdict[*p.Key] = fmt.Errorf("chunk %s: %w", p.Key.Short(), cas.ErrCorrupt)
 		}
+		lost = lost || p.Kind == cas.ProblemMissingPack || p.Kind == cas.ProblemDamagedPack
 		report(Problem{Problem: p})
 	})
 	if err != nil {
 		return sum, err
+	}
+	chunk := func(key cas.Digest) error {
+		if err, known := verdict[key]; known {
+			return err
+		}
+		if !lost {
+			_, err := a.store.Size(key)
+			return cmp.Or(err, ctx.Err())
+		}
+		_, err := a.store.Get(ctx, key)
+		verdict[key] = err
+		return err
 	}
 	versions, err := a.Versions(ctx)
 	if err != nil {
 		return sum, err
 	}
 	for _, v := range versions {
-		n, err := a.checkVersion(ctx, v, bad, report)
+		n, err := a.checkVersion(ctx, v, chunk, report)
 		if err != nil {
 			return sum, err
 		}
@@ -329,7 +348,7 @@ func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter
 }
 
 // checkVersion reports the files of a version that lack chunks.
-func (a *Archive) checkVersion(ctx context.Context, v Version, bad map[cas.Digest]bool, report func(Problem)) (int, error) {
+func (a *Archive) checkVersion(ctx context.Context, v Version, chunk func(cas.Digest) error, report func(Problem)) (int, error) {
 	n := 0
 	incomplete := func(path string, err error) {
 		n++
@@ -350,15 +369,7 @@ func (a *Archive) checkVersion(ctx context.Context, v Version, bad map[cas.Diges
 		if e.Type != TypeFile {
 			continue
 		}
-		err := a.liveFile(ctx, e, func(key cas.Digest) error {
-			if _, err := a.store.Size(key); err != nil {
-				return err
-			}
-			if bad[key] {
-				return fmt.Errorf("chunk %s: %w", key.Short(), cas.ErrCorrupt)
-			}
-			return ctx.Err()
-		}, func(cas.Digest) error { return nil })
+		err := a.liveFile(ctx, e, chunk, func(cas.Digest) error { return nil })
 		if isFinding(err) {
 			incomplete(e.Path, err)
 			continue

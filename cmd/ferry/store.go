@@ -46,7 +46,7 @@ func runCheck(ctx context.Context, a *app, readData bool) error {
 	begun := time.Now()
 	r := checkResult{Store: archive.Store().Backend().URL(), Problems: []manifest.Problem{}}
 	var progress cas.Counter = nothing{}
-	if readData {
+	if readData && a.showsProgress() {
 		st, err := archive.Store().Stats(ctx)
 		if err != nil {
 			return err
