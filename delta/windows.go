@@ -12,7 +12,7 @@ const (
 	windowSize = 4 << 20 // plain bytes of a window
 	dictSize   = 8 << 20 // base bytes that a window is coded against
 	wholeDict  = 2 << 20 // base files up to this size are taken whole
-	dictSlack  = 2 << 20 // base bytes taken before and behind the likely place
+	dictSlack  = 1 << 20 // base bytes taken before and behind the likely place
 	dictGrid   = 64 << 10
 )
 

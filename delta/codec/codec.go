@@ -50,19 +50,34 @@ func Encode(dst, target, base []byte) ([]byte, Kind) {
 	if len(target) > MaxSize || len(base) > MaxSize {
 		panic("codec: internal error: more than MaxSize bytes")
 	}
-	if len(base) == 0 && !compressible(target) {
-		return append(dst, target...), Stored
-	}
 	best, kind := target, Stored
-	if coded := encodeZstd(target, nil); len(coded) < len(best) {
-		best, kind = coded, Zstd
-	}
 	if len(base) > 0 {
 		if coded := encodeZstd(target, base); len(coded) < len(best) {
 			best, kind = coded, ZstdDict
 		}
 	}
+	if mayWinAlone(target, len(best)) {
+		if coded := encodeZstd(target, nil); len(coded) < len(best) {
+			best, kind = coded, Zstd
+		}
+	}
 	return append(dst, best...), kind
+}
+
+// Of what the fast level makes of a target, the slow one saves at most about a
+// quarter (docs/design.md, "Windows of a delta").
+const slowSaves = 0.72
+
+// mayWinAlone reports whether zstd without the base may need fewer than n bytes:
+// a fast attempt tells, and a slow one is not wasted on what is compressed, or on
+// what resembles its base.
+func mayWinAlone(target []byte, n int) bool {
+	if n == len(target) {
+		return compressible(target)
+	}
+	enc := newEncoder(zstd.WithEncoderLevel(zstd.SpeedFastest))
+	defer enc.Close()
+	return float64(len(enc.EncodeAll(target, nil)))*slowSaves < float64(n)
 }
 
 // compressible reports whether a fast attempt at a few places saves at least 2 %:
