@@ -1,10 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
 	"ferry/cas"
@@ -41,11 +43,11 @@ func (a *app) progress(what string, total int64) cas.Counter {
 	w.SetTrackerPosition(progress.PositionRight)
 	w.Style().Visibility.Speed = true
 	w.Style().Visibility.ETA = total > 0
-	w.Style().Visibility.Time = false
+	w.Style().Visibility.Time = true
 	w.Style().Visibility.TrackerOverall = false
 	w.Style().Options.TimeInProgressPrecision = time.Second
 	b := &bar{writer: w, started: make(chan struct{})}
-	b.tracker = &progress.Tracker{Message: what, Total: total, Units: progress.UnitsBytes, RemoveOnCompletion: true}
+	b.tracker = &progress.Tracker{Message: what, Total: total, Units: progress.Units{Formatter: size}}
 	b.start = time.AfterFunc(quietFor, func() {
 		defer close(b.started)
 		w.AppendTracker(b.tracker)
@@ -83,4 +85,5 @@ func (a *app) endProgress() {
 	for b.writer.IsRenderInProgress() {
 		time.Sleep(time.Millisecond)
 	}
+	fmt.Fprint(a.stderr, text.CursorUp.Sprint(), text.EraseLine.Sprint())
 }
