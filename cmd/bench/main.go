@@ -3,7 +3,7 @@
 // Command bench measures ferry beside its peers, in one run, on real input that
 // it fetches itself, and prints the tables of docs/benchmarks.md.
 //
-//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine
+//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine|memory
 //
 // Input comes from the Go toolchain and, by "npm pack", from the npm registry.
 // Peers are those found on PATH: restic, borg, zip. It needs about 25 GiB of disk
@@ -37,9 +37,11 @@ func main() {
 	var err error
 	switch flag.Arg(0) {
 	case "spine":
-		err = b.spine()
+		err = b.measure(b.firstAdd, b.secondAdd, b.exports, b.checks, b.deltas)
+	case "memory":
+		err = b.measure(b.memory)
 	default:
-		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine")
+		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -5,17 +5,18 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 )
 
-// spine measures what the whole data path costs.
-func (b *bench) spine() error {
+// measure runs parts of the benchmark, on the same input.
+func (b *bench) measure(parts ...func() error) error {
 	if err := b.inputs(); err != nil {
 		return err
 	}
 	fmt.Printf("%s/%s, %d cores, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	fmt.Printf("base %d bytes, target %d bytes; median of %d runs\n", size(b.path("base")), size(b.path("target")), b.runs)
-	for _, part := range []func() error{b.firstAdd, b.secondAdd, b.exports, b.checks, b.deltas, b.memory} {
+	for _, part := range parts {
 		if err := part(); err != nil {
 			return err
 		}
@@ -153,15 +154,15 @@ func (b *bench) checks() error {
 func (b *bench) deltas() error {
 	header("Delta")
 	n := size(b.path("target"))
-	s, err := b.median(b.remove("d.ferry"), b.f("delta", "create", "p@1", "p@2", "-o", "d.ferry")...)
+	s, err := b.command(b.f("delta", "create", "p@1", "p@2", "-o", "d.ferry", "--force")...)
 	if err != nil {
 		return err
 	}
-	row("ferry delta create, from the store", s, n, size(b.path("d.ferry")))
-	if s, err = b.median(b.remove("d.ferry"), b.f("delta", "create", "base", "target", "-o", "d.ferry")...); err != nil {
+	row("ferry delta create, from the store, one run", s, n, size(b.path("d.ferry")))
+	if s, err = b.command(b.f("delta", "create", "base", "target", "-o", "d.ferry", "--force")...); err != nil {
 		return err
 	}
-	row("ferry delta create, from two folders", s, n, size(b.path("d.ferry")))
+	row("ferry delta create, from two folders, one run", s, n, size(b.path("d.ferry")))
 	if s, err = b.median(b.remove("out"), b.f("delta", "apply", "d.ferry", "--base", "base", "--to", "out")...); err != nil {
 		return err
 	}
@@ -177,7 +178,44 @@ func (b *bench) deltas() error {
 		return err
 	}
 	row("ferry delta apply --in-place", s, n, -1)
-	return b.remove("out")()
+	return b.mostlyUnchanged()
+}
+
+// mostlyUnchanged applies a delta that changes one file of a tree.
+func (b *bench) mostlyUnchanged() error {
+	prepare := func() error {
+		if err := b.remove("small-base", "small-target", "out")(); err != nil {
+			return err
+		}
+		for _, name := range []string{"next-swc-win32-x64-msvc", "next-swc-linux-x64-gnu", "next-swc-darwin-arm64", "swc-core-linux-x64-gnu"} {
+			for _, side := range []string{"small-base", "small-target"} {
+				if err := os.MkdirAll(b.path(side), 0o777); err != nil {
+					return err
+				}
+				if _, err := b.command("cp", "-a", filepath.Join("base", name), side); err != nil {
+					return err
+				}
+			}
+		}
+		return os.WriteFile(b.path("small-target", "VERSION"), []byte("2\n"), 0o666)
+	}
+	if err := prepare(); err != nil {
+		return err
+	}
+	if _, err := b.command(b.f("delta", "create", "small-base", "small-target", "-o", "d.ferry", "--force")...); err != nil {
+		return err
+	}
+	s, err := b.median(b.remove("out"), b.f("delta", "apply", "d.ferry", "--base", "small-base", "--to", "out")...)
+	if err != nil {
+		return err
+	}
+	row("ferry delta apply --to, one small file changed, large files", s, size(b.path("small-target")), -1)
+	s, err = b.median(b.remove("out"), "cp", "-a", "small-base", "out")
+	if err != nil {
+		return err
+	}
+	row("cp -a of the same", s, size(b.path("small-target")), -1)
+	return b.remove("out", "small-base", "small-target")()
 }
 
 // memory shows that no command's memory grows with its input.
@@ -187,7 +225,7 @@ func (b *bench) memory() error {
 	}
 	n := size(b.path("big-base"))
 	header(fmt.Sprintf("Memory: a 10 GiB sparse image and 1.5 GiB of noise (%d bytes), one run", n))
-	defer b.remove("big-base", "big-target", "bigstore", "out", "out.zip")()
+	defer b.remove("big-base", "big-target", "bigstore", "out", "out2", "out.zip")()
 	for _, step := range []struct {
 		name string
 		args []string
@@ -205,7 +243,8 @@ func (b *bench) memory() error {
 		{"ferry export, zip", []string{"export", "big@1", "-o", "out.zip"}, "out.zip"},
 		{"ferry add, zip", []string{"add", "out.zip", "big@1"}, ""},
 		{"ferry check --read-data", []string{"check", "--read-data"}, ""},
-		{"ferry remove, prune", []string{"prune", "--grace", "0"}, ""},
+		{"ferry remove", []string{"remove", "big@2"}, ""},
+		{"ferry prune", []string{"prune", "--grace", "0"}, ""},
 	} {
 		s, err := b.command(append([]string{b.ferry, "--store", "bigstore", "--quiet"}, step.args...)...)
 		if err != nil {
@@ -217,5 +256,5 @@ func (b *bench) memory() error {
 		}
 		row(step.name, s, n, made)
 	}
-	return os.RemoveAll(b.path("out2"))
+	return nil
 }
