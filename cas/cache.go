@@ -43,7 +43,10 @@ func (c *frameCache) get(id frameID, load func() ([]byte, error)) ([]byte, error
 		c.mu.Unlock()
 		f := el.Value.(*cachedFrame)
 		<-f.ready
-		return f.data, f.err
+		if f.err != nil {
+			return load() // the other's failure may be that of its context
+		}
+		return f.data, nil
 	}
 	f := &cachedFrame{id: id, ready: make(chan struct{})}
 	el := c.order.PushFront(f)

@@ -131,7 +131,9 @@ func (c *checker) checkIndexes(ctx context.Context) ([]backend.Info, error) {
 		sum.add(e)
 		return nil
 	})
-	if err != nil {
+	if errors.Is(err, index.ErrInvalid) {
+		c.indexed = nil // its file is reported above; there is nothing to compare
+	} else if err != nil {
 		return nil, err
 	}
 	packs, err := listAll(ctx, c.s.b, packDir)
@@ -143,9 +145,10 @@ func (c *checker) checkIndexes(ctx context.Context) ([]backend.Info, error) {
 		exists[info.Name] = true
 	}
 	for id := range c.indexed {
-		if name := packName(id); !exists[name] {
+		_, doomed := c.s.doomed[id] // then a prune may have deleted it since we began
+		if name := packName(id); !exists[name] && !doomed {
 			c.report(Problem{Kind: ProblemMissingPack, Object: name,
-				Detail: fmt.Sprintf("%d indexed blobs are lost; add their versions again to store them anew", c.indexed[id].n)})
+				Detail: fmt.Sprintf("%d indexed blobs are lost; run: ferry repair index, then add their versions again", c.indexed[id].n)})
 		}
 	}
 	return packs, nil
@@ -185,13 +188,20 @@ func (c *checker) checkPack(ctx context.Context, info backend.Info) error {
 	}
 	whole := true
 	if c.readData {
-		if whole, err = c.hashPack(ctx, info); err != nil {
+		whole, err = c.hashPack(ctx, info)
+		if errors.Is(err, backend.ErrNotFound) {
+			return nil // a prune has deleted it since it was listed
+		}
+		if err != nil {
 			return err
 		}
 	}
 	frames, err := pack.ReadFrames(info.Size, func(p []byte, off int64) error { return c.s.b.ReadAt(ctx, info.Name, p, off) })
 	if errors.Is(err, pack.ErrInvalid) || errors.Is(err, io.ErrUnexpectedEOF) {
 		c.report(Problem{Kind: ProblemDamagedPack, Object: info.Name, Detail: err.Error()})
+		return nil
+	}
+	if errors.Is(err, backend.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -216,6 +226,9 @@ func (c *checker) compareIndex(name string, id [32]byte, entries []index.Entry) 
 		have.add(e)
 	}
 	indexed := c.indexed[id]
+	if c.indexed == nil {
+		return nil
+	}
 	if indexed == nil {
 		c.report(Problem{Kind: ProblemNotIndexed, Object: name, Hint: true,
 			Detail: "no index knows this pack: left by an interrupted add; prune clears it, repair index takes it up"})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,6 +98,7 @@ type pruner struct {
 	opts   PruneOptions
 	live   Live
 	report PruneReport
+	begun  time.Time // when our own session did
 
 	packs  map[[32]byte]*packUse
 	tables []*index.Table
@@ -120,6 +122,24 @@ func (p *pruner) survey(ctx context.Context) error {
 	if err := p.s.refresh(ctx); err != nil {
 		return err
 	}
+	for {
+		names, _ := p.s.openTables()
+		lost := p.look(ctx)
+		if !errors.Is(lost, ErrNotFound) {
+			return lost
+		}
+		// What is live may have been committed since the index was read.
+		if err := p.s.refresh(ctx); err != nil {
+			return err
+		}
+		if now, _ := p.s.openTables(); slices.Equal(now, names) {
+			return lost
+		}
+	}
+}
+
+// look is a survey with the tables that are open.
+func (p *pruner) look(ctx context.Context) error {
 	p.packs = map[[32]byte]*packUse{}
 	infos, err := listAll(ctx, p.s.b, packDir)
 	if err != nil {
@@ -256,6 +276,9 @@ func (p *pruner) oldestSession(ctx context.Context) (time.Time, error) {
 	var oldest time.Time
 	p.report.InUseBy = 0
 	for _, l := range leases {
+		if l.Name == p.s.session {
+			p.begun = l.Created
+		}
 		if !strings.HasPrefix(l.Name, sessionDir) || l.Name == p.s.session {
 			continue
 		}
@@ -367,8 +390,11 @@ func (p *pruner) clearTemp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if oldest.IsZero() || oldest.After(p.begun) {
+		oldest = p.begun // a session that we have not seen may be writing
+	}
 	p.report.TempFreed, err = b.RemoveTemp(ctx, func(info backend.Info) bool {
-		return oldest.IsZero() || info.Created.Before(oldest.Add(-clockSlack))
+		return info.Created.Before(oldest.Add(-clockSlack))
 	})
 	return err
 }

@@ -40,7 +40,7 @@ func recordSum(name Digest, body []byte) Digest {
 // shared: do not change them. Errors are as for Get.
 func (s *Store) Record(ctx context.Context, name Digest) ([]byte, error) {
 	key := recordKey(name)
-	data, err := s.Get(ctx, key)
+	data, _, err := s.get(ctx, key)
 	if errors.Is(err, ErrNotFound) {
 		return nil, &NotFoundError{What: "record", Name: name.String()}
 	}

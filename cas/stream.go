@@ -71,6 +71,9 @@ type frameJob struct {
 
 func (j *frameJob) run(ctx context.Context, s *Store) {
 	defer close(j.done)
+	if j.err != nil {
+		return
+	}
 	for _, key := range j.keys {
 		chunk, err := s.Get(ctx, key)
 		if err != nil {
@@ -96,8 +99,7 @@ func (s *Store) plan(ctx context.Context, keys iter.Seq[Digest], emit func(*fram
 		e, _, err := s.locate(key)
 		if err != nil {
 			if flush() {
-				failed := &frameJob{done: make(chan struct{}), keys: []Digest{key}}
-				emit(failed) // its Get meets the same error and reports it in turn
+				emit(&frameJob{done: make(chan struct{}), err: err}) // reported in its turn
 			}
 			return
 		}

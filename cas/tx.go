@@ -258,13 +258,17 @@ func (t *Tx) putIndex(ctx context.Context) error {
 func (s *Store) putIndex(ctx context.Context, entries []index.Entry) error {
 	data := index.Build(entries)
 	info := backend.Info{Name: indexDir + Sum(data).Hex(), Size: int64(len(data))}
-	err := s.b.Put(ctx, info.Name, bytes.NewReader(data), info.Size)
-	if err != nil && !errors.Is(err, backend.ErrExist) {
-		return err
-	}
-	table, err := s.openTable(ctx, info)
-	if err != nil {
-		return err
+	var table *index.Table
+	for table == nil {
+		err := s.b.Put(ctx, info.Name, bytes.NewReader(data), info.Size)
+		if err != nil && !errors.Is(err, backend.ErrExist) {
+			return err
+		}
+		// One that stood already may be gone again: merged into another.
+		table, err = s.openTable(ctx, info)
+		if err != nil && !errors.Is(err, backend.ErrNotFound) {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -110,7 +110,11 @@ func exportFile(ctx context.Context, files Files, m *manifest.Manifest, target s
 	if opts.Force {
 		return x.stats, f.Commit()
 	}
-	return x.stats, f.CommitNew()
+	err = f.CommitNew()
+	if errors.Is(err, os.ErrExist) {
+		err = fmt.Errorf("%s: %w; --force replaces it", target, place.ErrExists) // since we looked
+	}
+	return x.stats, err
 }
 
 // exporter writes one archive.

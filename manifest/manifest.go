@@ -153,11 +153,13 @@ func (m *Manifest) Within(path string) []Entry {
 	return within
 }
 
-// Size returns the sum of the files' sizes in bytes.
+// Size returns the sum of the files' sizes in bytes, at most 2^62.
 func (m *Manifest) Size() int64 {
 	sum := int64(0)
 	for _, e := range m.Entries {
-		sum += e.Size
+		if sum += e.Size; sum < 0 || sum > 1<<62 {
+			return 1 << 62
+		}
 	}
 	return sum
 }

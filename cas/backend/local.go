@@ -71,15 +71,21 @@ func (l *Local) Put(ctx context.Context, name string, r io.Reader, size int64) e
 	return nil
 }
 
-// mkdirAll makes a folder and makes its name durable.
+// mkdirAll makes a folder and those above it, and makes their names durable.
 func mkdirAll(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := mkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(dir))
+	return durable.SyncDir(parent)
 }
 
 func translate(name string, err error) error {

@@ -44,7 +44,8 @@ func TestMain(m *testing.M) {
 //	age PATH TIME               set a file's time
 //	copytree FROM TO            copy a folder, times and modes included
 //	mkzip DIR ARCHIVE           pack a folder; so do mktar and mktargz
-//	zipnames ARCHIVE NAME…      write a zip of entries with just these names
+//	zipnames ARCHIVE NAME…      write a zip of entries with just these names; a
+//	                            name LINK->TARGET makes a symbolic link
 //	[!] sametree A B            compare folders: names, bytes, times, modes, links
 //	sample N DIR                make version N, 1 or 2, of the sample package
 //	hold FILE                   lock a file until the script ends
@@ -93,7 +94,11 @@ func setupScript(env *testscript.Env) error {
 	env.Values[lastExit{}] = new(int)
 	env.Setenv("FERRY_STORE", env.WorkDir+string(os.PathSeparator)+"store")
 	if buildWrapper != "" {
-		env.Setenv("HOME", os.Getenv("HOME")) // a wrapper such as wine keeps state there
+		// A wrapper such as wine keeps its state in the user's own folders, and knows
+		// names beyond ASCII only in a UTF-8 locale.
+		env.Setenv("HOME", os.Getenv("HOME"))
+		env.Setenv("TMPDIR", os.TempDir())
+		env.Setenv("LC_ALL", "C.UTF-8")
 		return nil
 	}
 	env.Setenv("HOME", env.WorkDir)

@@ -412,11 +412,17 @@ func cmdZipNames(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(create(ts.MkAbs(args[0]), func(w io.Writer) error {
 		zw := zip.NewWriter(w)
 		for _, name := range args[1:] {
-			entry, err := zw.Create(name)
+			h := &zip.FileHeader{Name: name, Modified: sampleTime}
+			content := "content of " + name + "\n"
+			if link, target, ok := strings.Cut(name, "->"); ok {
+				h.Name, content = link, target
+				h.SetMode(fs.ModeSymlink | 0o777)
+			}
+			entry, err := zw.CreateHeader(h)
 			if err != nil {
 				return err
 			}
-			if _, err := io.WriteString(entry, "content of "+name+"\n"); err != nil {
+			if _, err := io.WriteString(entry, content); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,7 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 	switch {
 	case !isPath(arg) && o.against == "":
 		return verifyStored(ctx, a, arg)
-	case o.against == "" && delta.IsDelta(arg):
+	case o.against == "" && wasDelta(arg):
 		return verifyDelta(ctx, a, arg)
 	case o.against == "":
 		return usagef("say with --against what %s should be", arg)
@@ -151,6 +152,13 @@ func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
 	return want, nil
 }
 
+// wasDelta reports whether a file is a delta, or is called one and so damaged
+// that it cannot be told.
+func wasDelta(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular() && (filepath.Ext(path) == ".ferry" || delta.IsDelta(path))
+}
+
 // readManifest reads a manifest file, or that in a delta; nil for anything else.
 func readManifest(path string) (*manifest.Manifest, error) {
 	fi, err := os.Stat(path)
@@ -160,7 +168,7 @@ func readManifest(path string) (*manifest.Manifest, error) {
 	if fi.IsDir() {
 		return nil, nil
 	}
-	if delta.IsDelta(path) {
+	if wasDelta(path) {
 		d, err := delta.Open(path)
 		if err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"path/filepath"
@@ -235,7 +236,8 @@ func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill F
 var ErrContent = errors.New("content is not what the manifest says")
 
 func setMeta(name string, e manifest.Entry) error {
-	t := time.Unix(e.ModTime, 0)
+	const last = min(math.MaxInt64/1_000_000_000, math.MaxInt) // second that os.Chtimes can set
+	t := time.Unix(min(max(e.ModTime, -last), last), 0)
 	return os.Chtimes(name, t, t)
 }
 

@@ -61,6 +61,9 @@ func Tree(ctx context.Context, target string, m *manifest.Manifest, fill Fill, o
 	if err != nil {
 		return stats, err
 	}
+	if real, err := filepath.EvalSymlinks(target); err == nil {
+		target = real // an empty folder that a link leads to
+	}
 	if err := checkVacant(target); err != nil {
 		return stats, err
 	}
@@ -126,7 +129,7 @@ func CheckSpace(dir, staged string, need int64) error {
 		}
 		return nil
 	})
-	if need > 0 && free < need+slack {
+	if need > 0 && free-slack < need {
 		return &SpaceError{Dir: dir, Need: need + slack, Free: free}
 	}
 	return nil
@@ -237,6 +240,9 @@ func (s *Stage) sweep(m *manifest.Manifest) error {
 
 // commit makes the stage the target.
 func (s *Stage) commit(target string) error {
+	if fi, err := os.Lstat(target); err == nil && !fi.IsDir() {
+		return fmt.Errorf("%s: %w, and is no folder", target, ErrExists) // since we looked
+	}
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

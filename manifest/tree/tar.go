@@ -135,10 +135,11 @@ func (t *tarTree) find(ctx context.Context, path string) (tarMember, error) {
 	if t.members == nil {
 		members := map[string]tarMember{}
 		err := t.walk(ctx, func(n Node, m tarMember, _ io.Reader) error {
+			ok := n.Kind == File
 			if n.Kind == HardLink {
-				m = members[m.link]
+				m, ok = members[m.link]
 			}
-			if n.Kind == File || n.Kind == HardLink {
+			if ok {
 				members[n.Path] = m
 			}
 			return nil
@@ -177,16 +178,29 @@ func walkTar(ctx context.Context, r io.Reader, fn func(Node, *tar.Header, io.Rea
 		if !ok {
 			continue
 		}
-		if err := fn(n, h, tr); err != nil {
+		if err := fn(n, h, formatReader{tr}); err != nil {
 			return err
 		}
 	}
 }
 
+// formatReader makes what a decoder finds wrong match ErrFormat, unless it is
+// the disk that failed.
+type formatReader struct{ io.Reader }
+
+func (r formatReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	var disk *fs.PathError
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, ErrFormat) && !errors.As(err, &disk) {
+		err = fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return n, err
+}
+
 // tarNode translates a header; ok is false for what is no member of the tree.
 func tarNode(h *tar.Header) (n Node, ok bool, err error) {
 	name := cleanName(h.Name)
-	if name == "" { // "./", the root itself
+	if name == "" || h.Typeflag == tar.TypeXGlobalHeader { // "" is "./", the root itself
 		return n, false, nil
 	}
 	if err := CheckPath(name); err != nil {
@@ -194,7 +208,7 @@ func tarNode(h *tar.Header) (n Node, ok bool, err error) {
 	}
 	n = Node{Path: name}
 	switch h.Typeflag {
-	case tar.TypeReg, tar.TypeGNUSparse:
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		n.Kind, n.Size, n.ModTime, n.Exec = File, h.Size, h.ModTime.Unix(), h.Mode&0o111 != 0
 	case tar.TypeDir:
 		n.Kind = Dir
@@ -202,8 +216,6 @@ func tarNode(h *tar.Header) (n Node, ok bool, err error) {
 		n.Kind, n.Link = Link, h.Linkname
 	case tar.TypeLink:
 		n.Kind, n.Link = HardLink, cleanName(h.Linkname)
-	case tar.TypeXGlobalHeader:
-		return n, false, nil
 	default:
 		n.Kind = Special
 	}
@@ -247,7 +259,10 @@ func (t *packedTar) unpacked() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	return r, nil
+	return struct {
+		formatReader
+		io.Closer
+	}{formatReader{r}, r}, nil
 }
 
 func (t *packedTar) Walk(ctx context.Context, fn func(Node, func() (io.ReadCloser, error)) error) error {
@@ -256,9 +271,19 @@ func (t *packedTar) Walk(ctx context.Context, fn func(Node, func() (io.ReadClose
 		return err
 	}
 	defer r.Close()
-	return walkTar(ctx, r, func(n Node, _ *tar.Header, content io.Reader) error {
+	err = walkTar(ctx, r, func(n Node, _ *tar.Header, content io.Reader) error {
 		return fn(n, func() (io.ReadCloser, error) { return io.NopCloser(content), nil })
 	})
+	// The checksum of what was unpacked stands at the very end.
+	for buf := make([]byte, 32<<10); err == nil; {
+		if err = ctx.Err(); err == nil {
+			_, err = r.Read(buf)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+	}
+	return err
 }
 
 // spool unpacks the tar, once.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 )
 
 // Kind says what a node is.
@@ -78,6 +79,9 @@ func Open(name string, opts Options) (Tree, error) {
 		return nil, err
 	}
 	if fi.IsDir() {
+		if real, err := filepath.EvalSymlinks(name); err == nil {
+			name = real // a walk follows no link, not even at its start
+		}
 		return filtered(&dirTree{root: name}, opts.Filter), nil
 	}
 	if !fi.Mode().IsRegular() {

@@ -28,6 +28,7 @@ const (
 const (
 	extraUnicodePath = 0x7075 // APPNOTE 4.6.9
 	flagEncrypted    = 0x1
+	flagUTF8         = 0x800
 	maxLinkTarget    = 16 << 10
 )
 
@@ -110,11 +111,11 @@ func unixMade(zf *zip.File) bool {
 // entryName returns the name in UTF-8: from the flag or the extra field that say
 // so, else as it is when it reads as UTF-8, else from CP437 (APPNOTE appendix D).
 func entryName(zf *zip.File) string {
+	if name, ok := unicodePath(zf); ok && zf.Flags&flagUTF8 == 0 {
+		return name
+	}
 	if !zf.NonUTF8 {
 		return zf.Name
-	}
-	if name, ok := unicodePath(zf); ok {
-		return name
 	}
 	if utf8.ValidString(zf.Name) {
 		return zf.Name
@@ -227,7 +228,7 @@ func (t *zipTree) OpenAt(ctx context.Context, path string) (Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	if off, err := zf.DataOffset(); zf.Method == zip.Store && err == nil {
+	if off, err := zf.DataOffset(); zf.Method == zip.Store && zf.CompressedSize64 == zf.UncompressedSize64 && err == nil {
 		return &section{io.NewSectionReader(t.f, off, int64(zf.UncompressedSize64)), int64(zf.UncompressedSize64)}, nil
 	}
 	r, err := openEntry(zf)
