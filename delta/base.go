@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"ferry/cas"
@@ -82,15 +83,18 @@ func newApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 		return nil, err
 	}
 	var first error
+	var fit []*applier
 	for i := range d.plan.bases {
 		a := applierFor(ctx, d, i, b)
 		misfits := a.misfits(sizes)
 		if len(misfits) == 0 {
-			return a, nil
-		}
-		if first == nil {
+			fit = append(fit, a)
+		} else if first == nil {
 			first = misfits[0]
 		}
+	}
+	if len(fit) > 0 {
+		return likest(ctx, fit)
 	}
 	if n := len(d.plan.bases); n > 1 {
 		return nil, fmt.Errorf("%w (nor any of the %d others)", first, n-1)
@@ -105,15 +109,68 @@ func nearestApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 	if err != nil {
 		return nil, err
 	}
-	var best *applier
+	var best []*applier
 	least := 0
 	for i := range d.plan.bases {
 		a := applierFor(ctx, d, i, b)
-		if n := len(a.misfits(sizes)); best == nil || n < least {
-			best, least = a, n
+		switch n := len(a.misfits(sizes)); {
+		case best == nil || n < least:
+			best, least = []*applier{a}, n
+		case n == least:
+			best = append(best, a)
 		}
 	}
-	return best, nil
+	return likest(ctx, best)
+}
+
+// likest returns the applier of the base that the tree holds most files of. It
+// reads those that tell the bases apart.
+func likest(ctx context.Context, all []*applier) (*applier, error) {
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	want := map[string][]cas.Digest{} // by path: what each base has there
+	for k, a := range all {
+		for _, f := range a.d.need.Bases[a.base].Replaced {
+			if f.Digest == nil {
+				continue
+			}
+			if want[f.Path] == nil {
+				want[f.Path] = make([]cas.Digest, len(all))
+			}
+			want[f.Path][k] = *f.Digest
+		}
+	}
+	agree := make([]int, len(all))
+	for path, digests := range want {
+		for k, a := range all { // what a base has like the target is not replaced
+			e, ok := a.d.Target.Find(path)
+			if digests[k].IsZero() && ok && e.Type == manifest.TypeFile && a.programs[path] == nil {
+				digests[k] = e.Digest
+			}
+		}
+		if !slices.ContainsFunc(digests, func(d cas.Digest) bool { return d != digests[0] }) {
+			continue
+		}
+		h := cas.NewHasher()
+		err := all[0].files.with(ctx, path, func(c tree.Content) error { return copySection(h, c, path, 0, c.Size()) })
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		for k, d := range digests {
+			if err == nil && h.Digest() == d {
+				agree[k]++
+			}
+		}
+	}
+	all[0].close()
+	best := 0
+	for k := range all {
+		if agree[k] > agree[best] {
+			best = k
+		}
+	}
+	return all[best], nil
 }
 
 func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {

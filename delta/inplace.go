@@ -155,12 +155,16 @@ func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPla
 	if j, err = u.prepare(ctx); err != nil {
 		return nil, err
 	}
+	a.close() // the exchange renames what was read: Windows does so with no open file
 	if len(j.Steps) == 0 {
 		j.Report.Already = len(j.Report.Modified) == 0
 		return j.Report, s.dropStage()
 	}
 	// What an earlier use of the same delta left would look like steps done.
-	if err := s.root.RemoveAll(s.state(undoDir, j.Delta.Short())); err != nil {
+	if j.Undo, err = s.newUndo(j.Delta); err != nil {
+		return nil, err
+	}
+	if err := s.root.RemoveAll(s.state(undoDir, j.Undo)); err != nil {
 		return nil, err
 	}
 	if err := s.writeJournal(j); err != nil {
@@ -227,6 +231,8 @@ type update struct {
 
 	base  map[string]neededFile // what the base has and the target not, or otherwise
 	steps []step
+	// absent lists what base and target have and the tree has not.
+	absent []string
 }
 
 // prepare stages and verifies all that is new, and returns the journal of the
@@ -269,7 +275,10 @@ func (u *update) prepare(ctx context.Context) (*journal, error) {
 // is not the base's: then the tree is not a changed copy of the base, but some
 // other version, and a mixture would come out.
 func (u *update) plausible() error {
-	wrong, first := 0, ""
+	wrong, first := len(u.absent), ""
+	if wrong > 0 {
+		first = u.absent[0]
+	}
 	for _, m := range u.report.Modified {
 		if _, ok := u.base[m.Path]; ok {
 			wrong++
@@ -302,10 +311,13 @@ func (u *update) entry(ctx context.Context, e manifest.Entry) (stage bool, err e
 		}
 		return false, nil
 	}
+	if replaced && have.kind == "" {
+		u.absent = append(u.absent, e.Path)
+	}
 	unchanged := e.Type == manifest.TypeFile && e.Size > 0 && u.a.programs[e.Path] == nil && !replaced
 	reason, fixed := u.siteChange(have, old, replaced, unchanged), unchanged
 	if reason == "" {
-		reason, err = u.blocked(e, have)
+		reason, err = u.blocked(ctx, e, have)
 		if err != nil {
 			return false, err
 		}
@@ -364,13 +376,13 @@ func (u *update) siteChange(have found, old neededFile, replaced, unchanged bool
 // blocked says what of the site stands in the way of an entry, so that it cannot
 // be placed even by force: a folder with files of the site's own, or a file where
 // a folder must be.
-func (u *update) blocked(e manifest.Entry, have found) (string, error) {
+func (u *update) blocked(ctx context.Context, e manifest.Entry, have found) (string, error) {
 	if have.kind == manifest.TypeDir && e.Type != manifest.TypeDir {
-		own, err := u.ownFileUnder(e.Path)
+		own, err := u.ownFileUnder(ctx, e.Path)
 		if err != nil || own == "" {
 			return "", err
 		}
-		return "a folder of this name holds " + own + ", which the base does not know", nil
+		return "a folder of this name holds " + own + ", which the base does not know, or not so", nil
 	}
 	for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
 		fi, err := u.s.root.Lstat(filepath.FromSlash(dir))
@@ -380,28 +392,42 @@ func (u *update) blocked(e manifest.Entry, have found) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, replaced := u.base[dir]; !fi.IsDir() && !replaced {
-			return "its folder " + dir + " is no folder here", nil
+		if fi.IsDir() {
+			break
+		}
+		if stays, err := u.stays(ctx, dir); stays || err != nil {
+			return "its folder " + dir + " is no folder here", err
 		}
 		break
 	}
 	return "", nil
 }
 
+// stays reports whether what stands at p is kept: the base does not know it, or
+// the site changed it and nothing is forced.
+func (u *update) stays(ctx context.Context, p string) (bool, error) {
+	old, replaced := u.base[p]
+	if !replaced || u.opts.Force {
+		return !replaced, nil
+	}
+	have, err := u.s.look(ctx, p)
+	return u.siteChange(have, old, true, false) != "", err
+}
+
 // ownFileUnder returns a file in a folder of the tree that the exchange will not
 // take away; empty when there is none.
-func (u *update) ownFileUnder(dir string) (string, error) {
+func (u *update) ownFileUnder(ctx context.Context, dir string) (string, error) {
 	own := ""
 	err := fs.WalkDir(u.s.root.FS(), dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		_, replaced := u.base[p]
-		if _, stays := u.d.Target.Find(p); !replaced || stays {
+		stays, err := u.stays(ctx, p)
+		if stays {
 			own = p
 			return fs.SkipAll
 		}
-		return nil
+		return err
 	})
 	return own, err
 }

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"ferry/cas"
@@ -27,6 +29,7 @@ type journal struct {
 	Base     string         `json:"base"`
 	Target   string         `json:"target"`
 	Manifest cas.Digest     `json:"manifest"`
+	Undo     string         `json:"undo"`           // folder under undo/ that keeps what was replaced
 	Back     bool           `json:"back,omitempty"` // the exchange is being taken back
 	Steps    []step         `json:"steps"`
 	Report   *InPlaceReport `json:"report"`
@@ -84,6 +87,9 @@ func (s *site) readJournal(name string) (*journal, error) {
 	if err := json.Unmarshal(data, j); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
 	}
+	if tree.CheckPath(j.Undo) != nil || strings.Contains(j.Undo, "/") {
+		return nil, fmt.Errorf("%w: %s: undo folder %q", ErrInvalid, name, j.Undo)
+	}
 	if j.Format != journalFormat {
 		return nil, fmt.Errorf("%w: %s: format %q, this program reads %q", ErrInvalid, name, j.Format, journalFormat)
 	}
@@ -112,7 +118,21 @@ func (s *site) staged(j *journal, p string) string {
 }
 
 func (s *site) undone(j *journal, p string) string {
-	return s.state(undoDir, j.Delta.Short(), filesName, filepath.FromSlash(p))
+	return s.state(undoDir, j.Undo, filesName, filepath.FromSlash(p))
+}
+
+// undoFolder names the n-th undo folder of a delta. There are several when it was
+// applied again, to replace what an earlier apply kept.
+func undoFolder(delta cas.Digest, n int) string { return fmt.Sprintf("%s-%06d", delta.Short(), n) }
+
+// newUndo returns the folder for the next undo record of a delta.
+func (s *site) newUndo(delta cas.Digest) (string, error) {
+	for n := 0; ; n++ {
+		name := undoFolder(delta, n)
+		if there, err := s.exists(s.state(undoDir, name, undoName)); err != nil || !there {
+			return name, err
+		}
+	}
 }
 
 // finish goes through a journal, forwards or back, and closes it.
@@ -126,7 +146,7 @@ func (s *site) finish(j *journal) error {
 	if err := s.step("undo record"); err != nil {
 		return err
 	}
-	dir := s.state(undoDir, j.Delta.Short())
+	dir := s.state(undoDir, j.Undo)
 	if err := s.root.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
@@ -185,7 +205,7 @@ func (s *site) dropUndo(keep string) error {
 		return err
 	}
 	for _, name := range names {
-		if name != keep {
+		if !strings.HasPrefix(name, keep) {
 			if err := s.root.RemoveAll(s.state(undoDir, name)); err != nil {
 				return err
 			}
@@ -333,7 +353,7 @@ func (s *site) finishBack(j *journal) error {
 	if err := s.step("drop undo"); err != nil {
 		return err
 	}
-	if err := s.root.RemoveAll(s.state(undoDir, j.Delta.Short())); err != nil {
+	if err := s.root.RemoveAll(s.state(undoDir, j.Undo)); err != nil {
 		return err
 	}
 	s.root.Remove(s.state(undoDir))
@@ -377,19 +397,31 @@ func (s *site) undo(ctx context.Context, force bool) (*UndoReport, error) {
 		return nil, fmt.Errorf("%s: %w", s.dir, ErrNoUndo)
 	}
 	r := &UndoReport{Base: j.Base, Target: j.Target, Modified: []Modified{}}
+	for first := j.Delta; j != nil && j.Delta == first; {
+		if err := s.undoOne(ctx, j, r, force); err != nil {
+			return r, err
+		}
+		if j, err = s.lastUndo(); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (s *site) undoOne(ctx context.Context, j *journal, r *UndoReport, force bool) error {
 	for _, st := range j.Steps {
 		if err := s.checkUndo(ctx, j, st, r); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if len(r.Modified) > 0 && !force {
-		return r, fmt.Errorf("%s: %w since the update: %s and %d more", s.dir, ErrModified, r.Modified[0].Path, len(r.Modified)-1)
+		return fmt.Errorf("%s: %w since the update: %s and %d more", s.dir, ErrModified, r.Modified[0].Path, len(r.Modified)-1)
 	}
 	j.Back = true
 	if err := s.writeJournal(j); err != nil {
-		return nil, err
+		return err
 	}
-	return r, s.finish(j)
+	return s.finish(j)
 }
 
 // checkFolder returns an error when a folder that stands where a file is to be
@@ -422,6 +454,8 @@ func (s *site) lastUndo() (*journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	slices.Sort(names) // of one delta: the newest last
+	slices.Reverse(names)
 	for _, name := range names {
 		if j, err := s.readJournal(s.state(undoDir, name, undoName)); j != nil || err != nil {
 			return j, err

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 )
 
@@ -39,6 +38,11 @@ func (b *bench) inputs() error {
 	if _, err := os.Stat(b.path("inputs-made")); err == nil {
 		return nil
 	}
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("go env: %w", err)
+	}
+	goroot := strings.TrimSpace(string(root))
 	for _, side := range []string{"base", "target"} {
 		if err := os.RemoveAll(b.path(side)); err != nil {
 			return err
@@ -46,7 +50,7 @@ func (b *bench) inputs() error {
 		if err := os.MkdirAll(b.path(side), 0o777); err != nil {
 			return err
 		}
-		if out, err := exec.Command("cp", "-a", runtime.GOROOT(), b.path(side, "go")).CombinedOutput(); err != nil {
+		if out, err := exec.Command("cp", "-a", goroot, b.path(side, "go")).CombinedOutput(); err != nil {
 			return fmt.Errorf("copy GOROOT: %w\n%s", err, out)
 		}
 	}

@@ -92,14 +92,16 @@ func StagingDir(target string, m *manifest.Manifest) string {
 }
 
 func checkVacant(target string) error {
+	fi, err := os.Stat(target)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && !fi.IsDir() { // ReadDir's error for that matches ErrNotExist on Windows
+		return fmt.Errorf("%s: %w, and is no folder", target, ErrExists)
+	}
 	names, err := os.ReadDir(target)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
 	case err != nil:
-		if _, statErr := os.Lstat(target); statErr == nil {
-			return fmt.Errorf("%s: %w, and is no folder", target, ErrExists)
-		}
 		return err
 	case len(names) > 0:
 		return fmt.Errorf("%s: %w and is not empty; name a new folder", target, ErrExists)
