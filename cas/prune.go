@@ -22,6 +22,11 @@ const DefaultGrace = 24 * time.Hour
 // clockSlack is how far the times of two objects may be off.
 const clockSlack = 2 * time.Second
 
+// markSlack is how long a mark may take to be seen: its time is that of its
+// making, and a slow disk syncs it before it is visible. Sessions that began
+// within it count as begun before the mark.
+const markSlack = 30 * time.Second
+
 // Live calls chunk and record for everything that must be kept. It is called
 // more than once, and must look at the state of that moment.
 type Live func(ctx context.Context, chunk, record func(Digest) error) error
@@ -344,7 +349,7 @@ func (p *pruner) delete(ctx context.Context) error {
 		}
 		marked := p.s.doomed[id].Created
 		due := !marked.Add(p.opts.Grace).After(p.opts.Now().Add(clockSlack))
-		inUse := !oldest.IsZero() && !oldest.After(marked.Add(clockSlack))
+		inUse := !oldest.IsZero() && !oldest.After(marked.Add(markSlack))
 		if due && !inUse && use.live == 0 {
 			drop[id] = true
 			continue

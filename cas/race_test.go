@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -23,19 +24,40 @@ func stretch(t time.Time) time.Time { return raceBegun.Add(t.Sub(raceBegun) * st
 
 func stretchedNow() time.Time { return stretch(time.Now()) }
 
-// fastLocal is a Local in stretched time.
-type fastLocal struct{ *backend.Local }
+// fastLocal is a Local in stretched time. The time of an object is that of the
+// end of its Put, by which it is visible: in stretched time, a Put takes minutes.
+type fastLocal struct {
+	*backend.Local
+	put *sync.Map // name to time.Time, for all handles of a folder
+}
+
+func (l fastLocal) Put(ctx context.Context, name string, r io.Reader, size int64) error {
+	err := l.Local.Put(ctx, name, r, size)
+	if err == nil {
+		l.put.Store(name, time.Now())
+	}
+	return err
+}
+
+// created is the stretched time of an object, which is now if its Put has not
+// quite returned.
+func (l fastLocal) created(info backend.Info) time.Time {
+	if at, ok := l.put.Load(info.Name); ok {
+		return stretch(at.(time.Time))
+	}
+	return stretchedNow()
+}
 
 func (l fastLocal) List(ctx context.Context, prefix string, fn func(backend.Info) error) error {
 	return l.Local.List(ctx, prefix, func(info backend.Info) error {
-		info.Created = stretch(info.Created)
+		info.Created = l.created(info)
 		return fn(info)
 	})
 }
 
 func (l fastLocal) Stat(ctx context.Context, name string) (backend.Info, error) {
 	info, err := l.Local.Stat(ctx, name)
-	info.Created = stretch(info.Created)
+	info.Created = l.created(info)
 	return info, err
 }
 
@@ -55,8 +77,8 @@ func (l fastLocal) RemoveTemp(ctx context.Context, olderThan func(backend.Info) 
 }
 
 // Many add and remove versions that share chunks, each in sessions of its own,
-// while one prunes without grace all the time. What is in the catalogue in the
-// end must be there.
+// while one prunes without grace all the time, one repairs the index and one
+// checks. What is in the catalogue in the end must be there.
 func TestAddersAndPruner(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -69,8 +91,8 @@ func TestAddersAndPruner(t *testing.T) {
 			return func() backend.Backend { return m }
 		}()},
 		{"disk", 3, 8, func() func() backend.Backend {
-			dir := t.TempDir()
-			return func() backend.Backend { return fastLocal{backend.NewLocal(dir)} }
+			dir, put := t.TempDir(), &sync.Map{}
+			return func() backend.Backend { return fastLocal{backend.NewLocal(dir), put} }
 		}()},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -96,6 +118,14 @@ func TestAddersAndPruner(t *testing.T) {
 					}
 					deleted.Add(int64(r.Deleted))
 					rescued.Add(int64(r.Rescued))
+				}
+			})
+			pruning.Go(func() {
+				for !done.Load() {
+					if err := repairAndCheck(t.Context(), test.open()); err != nil {
+						t.Error(err)
+						return
+					}
 				}
 			})
 			adding.Wait()
@@ -133,4 +163,25 @@ func addAndRemove(ctx context.Context, open func() backend.Backend, c *catalogue
 		}
 	}
 	return nil
+}
+
+// repairAndCheck must find nothing to repair in a sound store.
+func repairAndCheck(ctx context.Context, b backend.Backend) (failed error) {
+	report := func(p Problem) {
+		if !p.Hint {
+			failed = errors.Join(failed, fmt.Errorf("%s: %s: %s", p.Kind, p.Object, p.Detail))
+		}
+	}
+	if _, err := RepairIndex(ctx, b, report); err != nil && !errors.Is(err, ErrLocked) {
+		return fmt.Errorf("RepairIndex: %w", err)
+	}
+	s, err := Open(ctx, b)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if _, err := s.Check(ctx, true, nil, report); err != nil {
+		return fmt.Errorf("Check: %w", err)
+	}
+	return failed
 }

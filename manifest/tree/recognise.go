@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
 	"errors"
@@ -69,7 +70,8 @@ func holdsTar(f io.ReaderAt, format string) bool {
 const maxXzDict = 128 << 20
 
 // decompress returns the plain bytes of a compressed tar.
-func decompress(r io.Reader, format string) (io.ReadCloser, error) {
+func decompress(src io.Reader, format string) (io.ReadCloser, error) {
+	r := bufio.NewReaderSize(src, 256<<10) // xz reads a byte at a time
 	switch format {
 	case formatTarGzip:
 		return gzip.NewReader(r)
