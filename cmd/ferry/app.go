@@ -28,7 +28,6 @@ type app struct {
 	store          string
 	json           bool
 	quiet          bool
-	verbose        bool
 
 	mu      sync.Mutex
 	skipped int // inputs left out
@@ -67,7 +66,6 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 	flags.StringVar(&a.store, "store", "", "folder of the store (default $FERRY_STORE, or a folder of your own)")
 	flags.BoolVar(&a.json, "json", false, "print the result as JSON, errors too")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no warnings")
-	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	root.AddCommand(
 		newAddCommand(a), newListCommand(a), newShowCommand(a), newLsCommand(a), newCatCommand(a), newDiffCommand(a),
 		newExportCommand(a), newDeltaCommand(a), newVerifyCommand(a),
@@ -168,6 +166,9 @@ func isPath(arg string) bool {
 func (a *app) openVersion(ctx context.Context, arg string, filter *tree.Filter) (*version, error) {
 	if isPath(arg) {
 		return a.scanPath(ctx, arg, filter)
+	}
+	if filter != nil {
+		return nil, usagef("--exclude and --include go with paths, not with %s", arg)
 	}
 	archive, err := a.openArchive(ctx, false)
 	if err != nil {

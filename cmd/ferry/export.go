@@ -14,7 +14,6 @@ import (
 )
 
 type exportOptions struct {
-	filterFlags
 	output string
 	format string
 	method string
@@ -71,7 +70,7 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) error {
 	default:
 		return usagef("--format is zip, tar, tar.gz, tar.zst or dir, not %q", o.format)
 	}
-	v, err := a.openVersion(ctx, arg, o.filter)
+	v, err := a.openVersion(ctx, arg, nil)
 	if err != nil {
 		return err
 	}
