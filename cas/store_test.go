@@ -74,22 +74,6 @@ func TestAbsent(t *testing.T) {
 	}
 }
 
-// A session is a lease for as long as the store is open.
-func TestSession(t *testing.T) {
-	m := newMemory(time.Now)
-	create(t, m)
-	s, err := Open(t.Context(), m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if held, err := m.Leases(t.Context()); len(held) != 1 || held[0].Name != s.session || err != nil {
-		t.Errorf("Leases while a store is open = %v, %v, want %s", held, err, s.session)
-	}
-	s.Close()
-	s.Close()
-	wantNoLeases(t, m)
-}
-
 // Chunks and records do not mix: a chunk cannot be read as a record, nor a
 // record as a chunk.
 func TestRecordsAreNotChunks(t *testing.T) {

@@ -131,10 +131,13 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// raceDetector says that the tests run with it, many times slower.
+var raceDetector = false
+
 // TestZip64 exports a file of more than 4 GiB, all zeros.
 func TestZip64(t *testing.T) {
-	if testing.Short() {
-		t.Log("left out of short runs: it compresses 4 GiB")
+	if testing.Short() || raceDetector {
+		t.Log("left out of short runs and of the race detector's: it compresses 4 GiB")
 		return
 	}
 	const size = 1<<32 + 12345
