@@ -22,11 +22,6 @@ const DefaultGrace = 24 * time.Hour
 // clockSlack is how far the times of two objects may be off.
 const clockSlack = 2 * time.Second
 
-// markSlack is how long a mark may take to be seen: its time is that of its
-// making, and a slow disk syncs it before it is visible. Sessions that began
-// within it count as begun before the mark.
-const markSlack = 30 * time.Second
-
 // Live calls chunk and record for everything that must be kept. It is called
 // more than once, and must look at the state of that moment.
 type Live func(ctx context.Context, chunk, record func(Digest) error) error
@@ -223,8 +218,17 @@ func (p *pruner) better(a, b index.Entry) bool {
 	return bytes.Compare(a.Pack[:], b.Pack[:]) < 0
 }
 
-// rescue takes the mark off packs that hold the only copy of something live.
+// rescue takes the mark off packs that hold the only copy of something live, and
+// clears marks of packs that are gone, which a prune that was cut off has left.
 func (p *pruner) rescue(ctx context.Context) error {
+	for id := range p.s.doomed {
+		if p.packs[id] != nil || p.opts.DryRun {
+			continue
+		}
+		if err := p.unmark(ctx, id); err != nil {
+			return err
+		}
+	}
 	for id, use := range p.packs {
 		if !use.doomed || use.live == 0 {
 			continue
@@ -233,7 +237,7 @@ func (p *pruner) rescue(ctx context.Context) error {
 		if p.opts.DryRun {
 			continue
 		}
-		if err := p.s.b.Delete(ctx, doomedDir+Digest(id).Hex()); err != nil {
+		if err := p.unmark(ctx, id); err != nil {
 			return err
 		}
 		use.doomed = false
@@ -263,16 +267,48 @@ func (p *pruner) mark(ctx context.Context) error {
 	if p.opts.DryRun || len(chosen) == 0 {
 		return nil
 	}
+	if err := p.spareDamaged(ctx, chosen); err != nil {
+		return err
+	}
 	if err := p.move(ctx, chosen); err != nil {
 		return err
 	}
 	for id := range chosen {
-		err := p.s.b.Put(ctx, doomedDir+Digest(id).Hex(), strings.NewReader(""), 0)
-		if err != nil && !errors.Is(err, backend.ErrExist) {
+		if err := p.touch(ctx, doomedDir, id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// touch puts an empty object named after a pack.
+func (p *pruner) touch(ctx context.Context, dir string, id [32]byte) error {
+	err := p.s.b.Put(ctx, dir+Digest(id).Hex(), strings.NewReader(""), 0)
+	if errors.Is(err, backend.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// unmark takes the mark off a pack. The note of its age goes first: there is
+// never a note without a mark.
+func (p *pruner) unmark(ctx context.Context, id [32]byte) error {
+	if err := p.s.b.Delete(ctx, sinceDir+Digest(id).Hex()); err != nil {
+		return err
+	}
+	return p.s.b.Delete(ctx, doomedDir+Digest(id).Hex())
+}
+
+// since returns a time by which the mark of a pack could be seen. The time of
+// the mark itself will not do: it is when its writing began, and a session may
+// have begun between that and its end. So it is the time of a note that was
+// begun when the mark stood.
+func (p *pruner) since(ctx context.Context, id [32]byte) (time.Time, error) {
+	if err := p.touch(ctx, sinceDir, id); err != nil {
+		return time.Time{}, err
+	}
+	info, err := p.s.b.Stat(ctx, sinceDir+Digest(id).Hex())
+	return info.Created, err
 }
 
 // oldestSession returns when the oldest other session began; zero without any.
@@ -293,6 +329,30 @@ func (p *pruner) oldestSession(ctx context.Context) (time.Time, error) {
 		}
 	}
 	return oldest, err
+}
+
+// spareDamaged takes back the choice of packs that are damaged and hold something
+// live. Records are verified by those who know their names alone: moved to a
+// sound pack, a damaged one would not be found by a check any more.
+func (p *pruner) spareDamaged(ctx context.Context, chosen map[[32]byte]bool) error {
+	c := &checker{s: p.s}
+	for id := range chosen {
+		use := p.packs[id]
+		if use.live == 0 {
+			continue
+		}
+		whole, err := c.hashPack(ctx, use.info)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			delete(chosen, id)
+			p.report.Marked--
+			p.report.Marking -= use.info.Size
+			p.report.Moved -= use.live
+		}
+	}
+	return nil
 }
 
 // move stores the live blobs of the chosen packs anew.
@@ -347,9 +407,12 @@ func (p *pruner) delete(ctx context.Context) error {
 		if !use.doomed {
 			continue
 		}
-		marked := p.s.doomed[id].Created
+		marked, err := p.since(ctx, id)
+		if err != nil {
+			return err
+		}
 		due := !marked.Add(p.opts.Grace).After(p.opts.Now().Add(clockSlack))
-		inUse := !oldest.IsZero() && !oldest.After(marked.Add(markSlack))
+		inUse := !oldest.IsZero() && !oldest.After(marked.Add(clockSlack))
 		if due && !inUse && use.live == 0 {
 			drop[id] = true
 			continue
@@ -374,7 +437,7 @@ func (p *pruner) drop(ctx context.Context, drop map[[32]byte]bool) error {
 		if err := p.s.b.Delete(ctx, packName(id)); err != nil {
 			return err
 		}
-		if err := p.s.b.Delete(ctx, doomedDir+Digest(id).Hex()); err != nil {
+		if err := p.unmark(ctx, id); err != nil {
 			return err
 		}
 		p.report.Deleted++

@@ -2,6 +2,7 @@ package cas
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"strings"
 	"sync"
 
@@ -24,6 +26,7 @@ const (
 	packDir    = "packs/"
 	indexDir   = "index/"
 	doomedDir  = "doomed/"
+	sinceDir   = "doomed-since/"
 	sessionDir = "sessions/"
 	pruneLease = "prune"
 )
@@ -179,24 +182,29 @@ func (s *Store) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tables := map[string]*index.Table{}
-	err = s.b.List(ctx, indexDir, func(info backend.Info) error {
-		t := s.tables[info.Name]
-		if t == nil {
-			var err error
-			t, err = s.openTable(ctx, info)
-			if errors.Is(err, backend.ErrNotFound) {
-				return nil // merged into another one meanwhile
+	// A merge may delete a table before we come to it and after we missed the one
+	// that replaces it: what is listed is right once it is listed twice.
+	var listed, tables map[string]*index.Table
+	for listed == nil || !maps.Equal(listed, tables) {
+		listed, tables = tables, map[string]*index.Table{}
+		err = s.b.List(ctx, indexDir, func(info backend.Info) error {
+			t := cmp.Or(s.tables[info.Name], listed[info.Name])
+			if t == nil {
+				var err error
+				t, err = s.openTable(ctx, info)
+				if errors.Is(err, backend.ErrNotFound) {
+					return nil // merged into another one meanwhile
+				}
+				if err != nil {
+					return err
+				}
 			}
-			if err != nil {
-				return err
-			}
+			tables[info.Name] = t
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		tables[info.Name] = t
-		return nil
-	})
-	if err != nil {
-		return err
 	}
 	s.tables, s.doomed = tables, doomed
 	return nil

@@ -116,11 +116,11 @@ func TestStreamPassingError(t *testing.T) {
 		return do()
 	}})
 	for at := range 3 {
+		s.frames = newFrameCache()
 		i := 0
 		chunks, err := collect(s.Stream(t.Context(), func(yield func(Digest) bool) {
 			for _, key := range keys {
 				if i == at*10 {
-					s.frames = newFrameCache()
 					failing.Store(true)
 				}
 				if i++; !yield(key) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"sync"
 
@@ -224,9 +225,15 @@ func (t *Tx) write() {
 
 func (t *Tx) putPack(b *pack.Builder) error {
 	data, id, frames := b.Finish()
-	err := t.s.b.Put(t.ctx, packName(id), bytes.NewReader(data), int64(len(data)))
-	if err != nil && !errors.Is(err, backend.ErrExist) {
-		return err // a pack that stands already has the same bytes
+	for variant := byte(1); ; variant++ {
+		ok, err := t.tryPack(data, id)
+		if err != nil {
+			return err
+		}
+		if ok {
+			break
+		}
+		data, id, frames = pack.Vary(data, frames, variant)
 	}
 	t.added.StoredBytes += int64(len(data)) // read only after wg.Wait
 	t.entries = append(t.entries, index.Entries(id, frames)...)
@@ -235,6 +242,33 @@ func (t *Tx) putPack(b *pack.Builder) error {
 		return t.putIndex(t.ctx)
 	}
 	return nil
+}
+
+// tryPack writes a pack, and reports whether it may be built on. A pack of a
+// doomed name may be deleted at any time, and one that stands already may be
+// damaged: what it was to hold then goes into a pack of another name.
+func (t *Tx) tryPack(data []byte, id [32]byte) (bool, error) {
+	t.s.mu.RLock()
+	_, doomed := t.s.doomed[id]
+	t.s.mu.RUnlock()
+	if doomed {
+		return false, nil
+	}
+	err := t.s.b.Put(t.ctx, packName(id), bytes.NewReader(data), int64(len(data)))
+	if !errors.Is(err, backend.ErrExist) {
+		return err == nil, err
+	}
+	r, err := t.s.b.Open(t.ctx, packName(id))
+	if errors.Is(err, backend.ErrNotFound) {
+		return t.tryPack(data, id) // deleted since
+	}
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	h := NewHasher()
+	_, err = io.Copy(h, r)
+	return h.Digest() == id, err
 }
 
 // putIndex publishes the entries of the packs written since the last time.

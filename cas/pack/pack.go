@@ -112,6 +112,19 @@ func (b *Builder) Finish() (data []byte, id [32]byte, frames []Frame) {
 	return data, blake3.Sum256(data), frames
 }
 
+// Vary returns a pack of the same blobs under another id, one for each variant:
+// it has a frame more, without blobs.
+func Vary(data []byte, frames []Frame, variant byte) ([]byte, [32]byte, []Frame) {
+	var b Builder
+	for _, f := range frames {
+		if len(f.Blobs) > 0 {
+			b.Add(f, data[f.Off:f.Off+int64(f.Stored)])
+		}
+	}
+	b.Add(Frame{Codec: Stored}, []byte{variant})
+	return b.Finish()
+}
+
 func encodeDirectory(frames []Frame) []byte {
 	dir := binary.AppendUvarint(nil, uint64(len(frames)))
 	for _, f := range frames {
