@@ -71,6 +71,9 @@ func (s *Store) lockPrune(ctx context.Context) (func(), error) {
 // what they need anew; they are deleted by a later call (or this one, with no
 // grace) once the grace time is over, no session from before the mark runs, and
 // they are still dead.
+//
+// Its own session is not counted among those that run: call it on a Store on
+// which no Tx is open and nothing was committed that live does not name yet.
 func (s *Store) Prune(ctx context.Context, opts PruneOptions, live Live) (PruneReport, error) {
 	if opts.MaxUnused == 0 {
 		opts.MaxUnused = 0.25
