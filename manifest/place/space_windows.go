@@ -1,6 +1,13 @@
 package place
 
-import "golang.org/x/sys/windows"
+import (
+	"io/fs"
+
+	"golang.org/x/sys/windows"
+)
+
+// ownedByOther is not asked here: folders inherit their rights from above.
+func ownedByOther(fs.FileInfo) bool { return false }
 
 // freeBytes returns how many bytes this user may still write to dir's disk.
 func freeBytes(dir string) (int64, error) {

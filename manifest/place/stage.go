@@ -45,11 +45,35 @@ type Stage struct {
 	dirs    map[string]bool // that exist
 }
 
-// OpenStage opens the staging folder dir, making it if need be.
+// OpenStage opens the staging folder dir, making it if need be. One that stands
+// must be a folder of this user's own; links in it are removed, so that nothing
+// planted there leads a write elsewhere.
 func OpenStage(dir string) (*Stage, error) {
-	_, err := os.Lstat(dir)
-	s := &Stage{dir: dir, fresh: errors.Is(err, fs.ErrNotExist), dirs: map[string]bool{".": true}}
-	return s, os.MkdirAll(dir, 0o777)
+	s := &Stage{dir: dir, dirs: map[string]bool{".": true}}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		return nil, err
+	}
+	err := os.Mkdir(dir, 0o777)
+	if err == nil {
+		s.fresh = true
+		return s, nil
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() || ownedByOther(fi) {
+		return nil, fmt.Errorf("%s: stands in the way of the staging folder, and is not ours; remove it", dir)
+	}
+	return s, filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type()&fs.ModeSymlink != 0 {
+			return os.Remove(p)
+		}
+		return err
+	})
 }
 
 // path returns where an entry stands in the stage.
@@ -105,7 +129,8 @@ func (s *Stage) CheckNames(m *manifest.Manifest) error {
 // case for one.
 func (s *Stage) foldsCase() (bool, error) {
 	const probe = ".ferry-tmp-probe"
-	f, err := os.Create(s.path(probe))
+	os.Remove(s.path(probe))
+	f, err := os.OpenFile(s.path(probe), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return false, err
 	}
@@ -207,7 +232,13 @@ func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill F
 	if e.Exec {
 		perm = 0o777
 	}
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, perm)
+	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	if errors.Is(err, fs.ErrExist) { // left by an interrupted try
+		if err := os.Remove(temp); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
+	}
 	if err != nil {
 		return err
 	}

@@ -66,9 +66,6 @@ func holdsTar(f io.ReaderAt, format string) bool {
 	return err == nil && isTar(block)
 }
 
-// maxXzDict bounds the dictionary of an xz stream: xz -9 uses 64 MiB.
-const maxXzDict = 128 << 20
-
 // decompress returns the plain bytes of a compressed tar.
 func decompress(src io.Reader, format string) (io.ReadCloser, error) {
 	r := bufio.NewReaderSize(src, 256<<10) // xz reads a byte at a time
@@ -82,7 +79,7 @@ func decompress(src io.Reader, format string) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case formatTarXz:
-		x, err := xz.ReaderConfig{DictCap: maxXzDict}.NewReader(r)
+		x, err := xz.NewReader(r)
 		if err != nil {
 			return nil, err
 		}
