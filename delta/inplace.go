@@ -465,6 +465,9 @@ func (u *update) stage(ctx context.Context, entries []manifest.Entry) error {
 	if err := place.CheckSpace(u.s.dir, dir, m.Size()); err != nil {
 		return err
 	}
+	if err := u.s.root.MkdirAll(u.s.state(stageName), 0o777); err != nil { // refuses a link that leads out
+		return err
+	}
 	st, err := place.OpenStage(dir)
 	if err != nil {
 		return err

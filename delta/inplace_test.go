@@ -148,6 +148,22 @@ func TestSymlinkOutOfTree(t *testing.T) {
 	}
 }
 
+func TestStageLinkedOutOfTree(t *testing.T) {
+	path, _ := create(t, v2(), v1())
+	outside, dir := t.TempDir(), v1().write(t)
+	must(t, os.Mkdir(filepath.Join(dir, tree.StateDir), 0o777))
+	if err := os.Symlink(outside, filepath.Join(dir, tree.StateDir, stageName)); err != nil {
+		t.Logf("no symbolic links here: %v", err)
+		return
+	}
+	if _, err := ApplyInPlace(context.Background(), open(t, path), dir, InPlaceOptions{}); err == nil {
+		t.Error("ApplyInPlace = nil, want an error")
+	}
+	if names, _ := os.ReadDir(outside); len(names) != 0 {
+		t.Errorf("wrote %v outside the tree", names)
+	}
+}
+
 var errKilled = errors.New("killed")
 
 // killAt opens a site whose n-th change of the tree fails, as if the process had
