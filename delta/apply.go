@@ -3,9 +3,11 @@ package delta
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 
+	"ferry/cas"
 	"ferry/manifest"
 	"ferry/manifest/place"
 )
@@ -20,7 +22,33 @@ func Apply(ctx context.Context, d *Delta, base Base, target string, opts place.O
 		return place.Stats{}, err
 	}
 	defer a.close()
-	return place.Tree(ctx, target, d.Target, a.fillOrDiagnose, opts)
+	m, err := a.complete(ctx)
+	if err != nil {
+		return place.Stats{}, err
+	}
+	return place.Tree(ctx, target, m, a.fillOrDiagnose, opts)
+}
+
+// complete returns the target's whole manifest, after comparing the base's files
+// that stand in the target as they are.
+func (a *applier) complete(ctx context.Context) (*manifest.Manifest, error) {
+	m, whole, err := a.d.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
+		digest, err := a.digest(ctx, e.Path, 0, e.Size)
+		if ctx.Err() != nil {
+			return digest, ctx.Err()
+		}
+		if err != nil {
+			return digest, a.mismatch(e.Path, "%v", err)
+		}
+		if !agrees(digest, e.Digest) {
+			return digest, a.mismatch(e.Path, "its content differs")
+		}
+		return digest, nil
+	})
+	if err == nil && !whole {
+		err = fmt.Errorf("%w: the files of the base and the delta's own do not make up manifest %s", ErrInvalid, a.d.plan.target)
+	}
+	return m, err
 }
 
 // fillOrDiagnose is fill with errors that say whose fault it is.

@@ -158,7 +158,7 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 			return nil, ctx.Err()
 		}
 		for k, d := range digests {
-			if err == nil && h.Digest() == d {
+			if err == nil && agrees(h.Digest(), d) {
 				agree[k]++
 			}
 		}
@@ -175,12 +175,13 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 
 func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
 	a := &applier{d: d, base: base, files: newContents(ctx, b.OpenAt), programs: map[string]*program{}}
-	a.windows.plain = map[int]*cachedWindow{}
+	a.windows = windowCache{memory: newMemory(applyMemory), plain: map[int]*cachedWindow{}, uses: map[int]int{}}
 	for k, g := range d.plan.programs {
 		if g.mask>>base&1 != 0 {
 			a.programs[d.Target.Entries[g.entry].Path] = &d.plan.programs[k]
 		}
 	}
+	a.noteUses()
 	return a
 }
 
@@ -262,12 +263,10 @@ func (a *applier) op(ctx context.Context, w io.Writer, o op, e manifest.Entry) e
 		}
 		return a.copyRange(ctx, w, path, o.off, o.size)
 	default:
-		plain, err := a.window(ctx, o.ref)
-		if err != nil {
+		return a.withWindow(ctx, o.ref, func(plain []byte) error {
+			_, err := w.Write(plain[o.off : o.off+o.size])
 			return err
-		}
-		_, err = w.Write(plain[o.off : o.off+o.size])
-		return err
+		})
 	}
 }
 
@@ -315,11 +314,14 @@ type (
 	onlyReader struct{ io.Reader }
 )
 
-// windowCache keeps the windows last decoded: small files share them.
+// windowCache keeps windows that files yet to be made draw on.
 type windowCache struct {
+	memory *memory
+
 	mu    sync.Mutex
 	plain map[int]*cachedWindow
-	order []int // last used last
+	order []int       // last used last
+	uses  map[int]int // by window: instructions yet to come
 }
 
 type cachedWindow struct {
@@ -328,38 +330,64 @@ type cachedWindow struct {
 	err   error
 }
 
-// maxWindows bounds the decoded windows kept: with windows of 4 MiB, 32 MiB.
-const maxWindows = 8
+// noteUses counts the instructions that draw on windows.
+func (a *applier) noteUses() {
+	for _, g := range a.programs {
+		for _, o := range g.ops {
+			if o.kind == opWindow {
+				a.windows.uses[o.ref]++
+			}
+		}
+	}
+}
 
-func (a *applier) window(ctx context.Context, i int) ([]byte, error) {
+// withWindow calls fn with the plain bytes of a window.
+func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) error) error {
 	c := &a.windows
+	memory := int64(a.d.plan.windows[i].plain)
+	for _, s := range a.d.plan.windows[i].dict {
+		memory += s.size
+	}
+	if err := c.memory.acquire(ctx, memory); err != nil {
+		return err
+	}
+	defer c.memory.release(memory)
 	c.mu.Lock()
 	w, ok := c.plain[i]
 	if !ok {
 		w = &cachedWindow{ready: make(chan struct{})}
 		c.plain[i] = w
 	}
-	for k, other := range c.order {
-		if other == i {
-			c.order = append(c.order[:k], c.order[k+1:]...)
-			break
-		}
-	}
-	c.order = append(c.order, i)
-	if len(c.order) > maxWindows {
-		delete(c.plain, c.order[0])
-		c.order = c.order[1:]
-	}
+	c.keep(a.d.plan.windows, i)
 	c.mu.Unlock()
 	if ok {
 		<-w.ready
-		return w.plain, w.err
+	} else {
+		w.plain, w.err = a.d.window(ctx, i, func(ctx context.Context, dst []byte, s span) ([]byte, error) {
+			return a.files.read(ctx, dst, a.d.plan.sources[s.source].paths[a.base], s.off, s.size)
+		})
+		close(w.ready)
 	}
-	defer close(w.ready)
-	w.plain, w.err = a.d.window(ctx, i, func(ctx context.Context, dst []byte, s span) ([]byte, error) {
-		return a.files.read(ctx, dst, a.d.plan.sources[s.source].paths[a.base], s.off, s.size)
-	})
-	return w.plain, w.err
+	if w.err != nil {
+		return w.err
+	}
+	return fn(w.plain)
+}
+
+// keep notes a use of window i, and forgets windows that nobody will use, and then
+// those not used for longest, until the rest is within bounds.
+func (c *windowCache) keep(windows []window, i int) {
+	c.uses[i]--
+	c.order = append(slices.DeleteFunc(c.order, func(k int) bool { return k == i }), i)
+	sum := 0
+	for n := len(c.order) - 1; n >= 0; n-- {
+		k := c.order[n]
+		if sum += windows[k].plain; sum > keptMemory || c.uses[k] <= 0 {
+			sum -= windows[k].plain
+			delete(c.plain, k)
+			c.order = slices.Delete(c.order, n, n+1)
+		}
+	}
 }
 
 // diagnose finds out why a file could not be made: a base that differs where it

@@ -41,6 +41,8 @@ type Version struct {
 type CreateOptions struct {
 	// FullSize is what the full package takes in bytes; 0 makes it be estimated.
 	FullSize int64
+	// Effort is how much time coding may take to save bytes.
+	Effort codec.Effort
 	// Progress is told the new bytes coded; nil is allowed.
 	Progress cas.Counter
 	// Total, if set, is called once with the bytes that Progress will be told.
@@ -51,7 +53,7 @@ type CreateOptions struct {
 const (
 	readmeName   = "README.txt"
 	infoName     = "delta.json"
-	manifestName = "target.manifest"
+	manifestName = "target"
 	needName     = "base.need"
 	planName     = "plan"
 	payloadDir   = "payload/"
@@ -65,7 +67,7 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 	if len(bases) == 0 || len(bases) > maxBases {
 		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
 	}
-	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}}
+	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, memory: newMemory(createMemory)}
 	if err := c.match(ctx); err != nil {
 		return nil, err
 	}
@@ -86,6 +88,7 @@ type creator struct {
 	plan     plan
 	sources  map[cas.Digest]int // into plan.sources
 	drafts   []*draft
+	memory   *memory
 
 	fromTarget *contents
 	fromBase   *contents // by digest
@@ -267,7 +270,7 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	for _, entry := range []struct {
 		name string
 		data []byte
-	}{{planName, c.plan.encode()}, {needName, needData}, {manifestName, c.target.Manifest.Encode()}, {infoName, infoData}} {
+	}{{planName, c.plan.encode()}, {needName, needData}, {manifestName, c.encodedTarget()}, {infoName, infoData}} {
 		if err := writeEntry(zw, entry.name, zip.Deflate, entry.data); err != nil {
 			return nil, err
 		}
@@ -277,6 +280,16 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	}
 	info.DeltaSize = counted.n
 	return info, ctx.Err()
+}
+
+// encodedTarget codes the target's manifest: what has no program stands in all
+// bases.
+func (c *creator) encodedTarget() []byte {
+	made := map[int]bool{}
+	for _, g := range c.plan.programs {
+		made[g.entry] = true
+	}
+	return encodeTarget(c.target.Manifest, func(i int) bool { return !made[i] }, c.opts.Effort)
 }
 
 type countingWriter struct {
@@ -388,6 +401,15 @@ func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
 		return nil, err
 	}
 	w := &c.plan.windows[i]
+	base := int64(0)
+	for _, s := range w.dict {
+		base += s.size
+	}
+	memory := codec.EncodeMemory(int64(w.plain), base, c.opts.Effort)
+	if err := c.memory.acquire(ctx, memory); err != nil {
+		return nil, err
+	}
+	defer c.memory.release(memory)
 	plain := make([]byte, 0, w.plain)
 	var err error
 	for _, p := range c.drafts[i].pieces {
@@ -399,8 +421,8 @@ func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, kind := codec.Encode(nil, plain, dict)
-	if kind != codec.ZstdDict {
+	data, kind := codec.Encode(nil, plain, dict, c.opts.Effort)
+	if !kind.NeedsBase() {
 		w.dict, dict = nil, nil
 	}
 	back, err := codec.Decode(nil, data, dict, kind, len(plain))
@@ -414,6 +436,7 @@ func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
 func (c *creator) dictionary(ctx context.Context, spans []span) ([]byte, error) {
 	var dict []byte
 	for _, s := range spans {
+		dict = slices.Grow(dict, int(s.size))
 		var err error
 		if dict, err = c.fromBase.read(ctx, dict, c.plan.sources[s.source].digest.Hex(), s.off, s.size); err != nil {
 			return nil, fmt.Errorf("base: %w", err)

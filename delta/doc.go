@@ -5,7 +5,7 @@
 //
 //	README.txt        what this is and how to apply it
 //	delta.json        what changed, and what each file costs; for people and tools
-//	target.manifest   the target's canonical manifest
+//	target            the target's manifest, but for what the bases tell
 //	base.need         what of the base is read or replaced, with digests
 //	plan              how each file is put together (binary, docs/format.md)
 //	payload/000000…   coded windows of new bytes, each decodable on its own

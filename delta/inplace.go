@@ -213,7 +213,7 @@ func (s *site) look(ctx context.Context, p string) (found, error) {
 
 // same reports whether what was found has the content of an entry.
 func (f found) same(e manifest.Entry) bool {
-	return f.kind == e.Type && f.digest == e.Digest && f.link == e.Link
+	return f.kind == e.Type && agrees(f.digest, e.Digest) && f.link == e.Link
 }
 
 // sameMeta reports whether it also has its mode and time.

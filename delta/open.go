@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
@@ -21,7 +22,8 @@ import (
 type Delta struct {
 	// Info is what the delta says of itself.
 	Info *Info
-	// Target is the manifest of what it makes.
+	// Target is the manifest of what it makes, in which digests of files that all
+	// bases have are short: see Complete.
 	Target *manifest.Manifest
 
 	f       *os.File
@@ -124,10 +126,8 @@ func (d *Delta) readManifest() error {
 	if err != nil {
 		return err
 	}
-	if d.Target, err = manifest.Decode(data); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
-	}
-	return nil
+	d.Target, err = decodeTarget(data)
+	return err
 }
 
 func (d *Delta) readJSON(name string, limit int64, v any) error {
@@ -175,8 +175,13 @@ func (d *Delta) consistent() error {
 		return bad("%s is not of format %q", infoName, infoFormat)
 	case d.need == nil || d.need.Format != needFormat || len(d.need.Bases) != len(d.plan.bases):
 		return bad("%s is not of format %q, or of other bases", needName, needFormat)
-	case d.Target.ID() != d.plan.target:
+	case !slices.ContainsFunc(d.Target.Entries, func(e manifest.Entry) bool { return isShort(e.Digest) }) && d.Target.ID() != d.plan.target:
 		return bad("the manifest is not that of the plan")
+	}
+	for _, g := range d.plan.programs {
+		if isShort(d.Target.Entries[g.entry].Digest) {
+			return bad("%q has a program, but not its whole digest", d.Target.Entries[g.entry].Path)
+		}
 	}
 	for i, b := range d.plan.bases {
 		if d.need.Bases[i].Manifest != b.manifest {
@@ -218,7 +223,11 @@ func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, payloadName(w.at.file), err)
 	}
 	var err error
-	var base []byte
+	n := int64(0)
+	for _, s := range w.dict {
+		n += s.size
+	}
+	base := make([]byte, 0, n)
 	for _, s := range w.dict {
 		if base, err = dict(ctx, base, s); err != nil {
 			return nil, err
@@ -270,7 +279,7 @@ func (d *Delta) Verify(ctx context.Context, report func(Finding)) error {
 		}
 	}
 	for i, w := range d.plan.windows {
-		if len(w.dict) > 0 || w.kind == codec.ZstdDict {
+		if len(w.dict) > 0 || w.kind.NeedsBase() {
 			continue
 		}
 		if _, err := d.window(ctx, i, nil); err != nil {

@@ -108,8 +108,8 @@ const (
 	maxLabel    = 1 << 10
 	maxPlanPath = 16 << 10
 	// maxWindow and maxDict bound what it takes to decode a window, in bytes.
-	maxWindow = 16 << 20
-	maxDict   = 32 << 20
+	maxWindow = codec.MaxSize
+	maxDict   = codec.MaxSize
 )
 
 // payloads returns the lengths in bytes of the payload files.
@@ -182,7 +182,7 @@ func appendNumbers(b []byte, numbers ...uint64) []byte {
 // decodePlan parses a coded plan for a target of nEntries entries. Errors match
 // ErrInvalid; every reference in the result is within bounds.
 func decodePlan(data []byte, nEntries int) (*plan, error) {
-	d := planReader{b: data}
+	d := planReader{b: data, what: planName}
 	if string(d.bytes(len(planMagic))) != planMagic {
 		d.fail("wrong magic")
 	}
@@ -288,13 +288,14 @@ func (d *planReader) program(p *plan, prev, nEntries int) program {
 // planReader takes fields off the front of b. Its first error sticks, and all
 // later fields are zero.
 type planReader struct {
-	b   []byte
-	err error
+	b    []byte
+	what string // is read, for messages
+	err  error
 }
 
 func (d *planReader) fail(reason string) {
 	if d.err == nil {
-		d.err = fmt.Errorf("%w: plan: %s", ErrInvalid, reason)
+		d.err = fmt.Errorf("%w: %s: %s", ErrInvalid, d.what, reason)
 	}
 	d.b = nil
 }

@@ -26,7 +26,7 @@ func somePlan() *plan {
 			{cas.Sum([]byte("s1")), 300, []string{"b", "c/b"}},
 		},
 		windows: []window{
-			{codec.ZstdDict, 400, 50, checkOf([]byte("w0")), []span{{0, 100, 200}, {1, 0, 300}}, payloadAt{}},
+			{codec.Brotli, 400, 50, checkOf([]byte("w0")), []span{{0, 100, 200}, {1, 0, 300}}, payloadAt{}},
 			{codec.Stored, 10, 10, checkOf([]byte("w1")), nil, payloadAt{0, 50}},
 		},
 		programs: []program{

@@ -4,15 +4,17 @@ import (
 	"slices"
 
 	"ferry/cas"
+	"ferry/delta/codec"
 	"ferry/manifest"
 )
 
 // Sizes of windows in bytes, measured in docs/design.md, "Windows of a delta".
 const (
-	windowSize = 4 << 20 // plain bytes of a window
-	dictSize   = 8 << 20 // base bytes that a window is coded against
-	wholeDict  = 2 << 20 // base files up to this size are taken whole
-	dictSlack  = 1 << 20 // base bytes taken before and behind the likely place
+	wholeSize  = codec.MaxSize // files up to this size are one window, coded against a whole file
+	windowSize = 16 << 20      // plain bytes of a window of a larger file, or of several small ones
+	dictSize   = 32 << 20      // base bytes that such a window is coded against
+	wholeDict  = 2 << 20       // base files up to this size are taken whole
+	dictSlack  = 1 << 20       // base bytes taken before and behind the likely place
 	dictGrid   = 64 << 10
 )
 
@@ -65,6 +67,9 @@ func (d *drafter) begin(mask uint64) {
 // file turns the segments of a target file into instructions. sourceOf gives the
 // number of a base file's source.
 func (d *drafter) file(entry int, mask uint64, segs []segment, sourceOf func(cas.Digest) int) []op {
+	if origin := d.wholeOrigin(entry, mask, segs); origin != nil {
+		return []op{d.whole(entry, mask, segs, origin)}
+	}
 	d.begin(mask)
 	var ops []op
 	shift, known := int64(0), false // base offset − target offset, where last seen
@@ -87,6 +92,57 @@ func (d *drafter) file(entry int, mask uint64, segs []segment, sourceOf func(cas
 		at += s.size
 	}
 	return ops
+}
+
+// wholeOrigin returns the base file that a target file is best coded against as a
+// whole; nil if it is too large, resembles none, or if much of it stands elsewhere.
+func (d *drafter) wholeOrigin(entry int, mask uint64, segs []segment) *manifest.Entry {
+	size := d.entries[entry].Size
+	var origin *manifest.Entry
+	for _, s := range segs {
+		if s.kind == opWindow {
+			origin = s.origin
+		}
+	}
+	if origin == nil || size > wholeSize || origin.Size > wholeSize || origin.Size == 0 {
+		return nil
+	}
+	elsewhere := int64(0)
+	for _, s := range segs {
+		if s.kind == opCopy && s.from != origin.Digest {
+			elsewhere += s.size
+		}
+		for _, c := range s.keys {
+			if p, ok := d.placed[c.key]; ok && p.mask&mask == mask {
+				elsewhere += c.size
+			}
+		}
+	}
+	if elsewhere > size/8 {
+		return nil
+	}
+	return origin
+}
+
+// whole places a target file in a window of its own.
+func (d *drafter) whole(entry int, mask uint64, segs []segment, origin *manifest.Entry) op {
+	size := d.entries[entry].Size
+	window := len(d.drafts)
+	d.drafts = append(d.drafts, &draft{
+		mask: mask, origin: origin.Digest, dict: []extent{{0, origin.Size}},
+		pieces: []piece{{entry, 0, size}}, plain: size,
+	})
+	d.cur = nil
+	for _, s := range segs {
+		off := s.at
+		for _, c := range s.keys {
+			if _, ok := d.placed[c.key]; !ok {
+				d.placed[c.key] = placed{window, off, mask}
+			}
+			off += c.size
+		}
+	}
+	return op{kind: opWindow, ref: window, size: size}
 }
 
 func appendOp(ops []op, o op) []op {

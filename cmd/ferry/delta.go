@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"ferry/cas"
 	"ferry/cas/durable"
 	"ferry/delta"
+	"ferry/delta/codec"
 	"ferry/manifest"
 	"ferry/manifest/place"
 	"ferry/manifest/tree"
@@ -65,12 +67,15 @@ FILE appears when it is whole.` + "\n" + exitHelp,
 	o.register(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "where to write the delta")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace a file that stands there")
+	cmd.Flags().StringVar(&o.effort, "effort", codec.Default.String(), "how long to search for a smaller delta: fast, default or max")
+	_ = cmd.RegisterFlagCompletionFunc("effort", cobra.FixedCompletions([]string{"fast", "default", "max"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 type createOptions struct {
 	filterFlags
 	output string
+	effort string
 	force  bool
 }
 
@@ -90,9 +95,14 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	if o.output == "" {
 		return usagef("say where to write with -o")
 	}
+	effort, err := codec.ParseEffort(o.effort)
+	if err != nil {
+		return usagef("%v", err)
+	}
 	if _, err := os.Lstat(o.output); err == nil && !o.force {
 		return fmt.Errorf("%s: %w; --force replaces it", o.output, place.ErrExists)
 	}
+	debug.SetMemoryLimit(createMemoryGoal)
 	begun := time.Now()
 	var versions []delta.Version
 	var packed int64
@@ -116,7 +126,7 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	n := len(versions) - 1
 	var progress lateCounter
 	info, err := delta.Create(ctx, f, versions[:n], versions[n], delta.CreateOptions{
-		FullSize: packed, Progress: &progress,
+		FullSize: packed, Effort: effort, Progress: &progress,
 		Total: func(total int64) { progress.c = a.progress("coding "+filepath.Base(o.output), total) },
 	})
 	if err != nil {
@@ -255,6 +265,7 @@ func runDeltaApply(ctx context.Context, a *app, o applyOptions, file string) err
 	case o.links != "keep" && o.links != "skip":
 		return usagef("--links is keep or skip, not %q", o.links)
 	}
+	debug.SetMemoryLimit(applyMemoryGoal)
 	d, err := delta.Open(file)
 	if err != nil {
 		return err

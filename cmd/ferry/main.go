@@ -23,6 +23,13 @@ func main() { os.Exit(realMain()) }
 // often: commands stay under 512 MiB in all (docs/benchmarks.md).
 const memoryGoal = 320 << 20
 
+// createMemoryGoal is the same for making a delta, which indexes whole files: it
+// stays under 1 GiB.
+const createMemoryGoal = 880 << 20
+
+// applyMemoryGoal is the same for applying one: it stays under 256 MiB.
+const applyMemoryGoal = 208 << 20
+
 // realMain is main for programs that want the exit code, such as tests.
 func realMain() int {
 	debug.SetMemoryLimit(memoryGoal)

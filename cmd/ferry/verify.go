@@ -15,6 +15,7 @@ import (
 	"ferry/cas"
 	"ferry/delta"
 	"ferry/manifest"
+	"ferry/manifest/place"
 	"ferry/manifest/tree"
 )
 
@@ -67,12 +68,20 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 		return err
 	}
 	defer t.Close()
+	if want.complete != nil {
+		if err := want.complete(ctx, t); err != nil {
+			return err
+		}
+	}
 	report, err := manifest.Verify(ctx, t, want.manifest, manifest.VerifyOptions{
 		Chunks: want.chunks, Progress: a.progress("verifying "+arg, want.manifest.Size()),
 		IgnoreModes: runtime.GOOS == "windows" && t.Format() == "directory",
 	})
 	if err != nil {
 		return err
+	}
+	if len(report.Findings) == 0 && want.partial {
+		return fmt.Errorf("%s: %w: its manifest cannot be put together from these files, though each looks right", o.against, delta.ErrInvalid)
 	}
 	if o.ignoreExtra {
 		report.Findings = withoutExtra(report.Findings)
@@ -121,6 +130,33 @@ type expectation struct {
 	manifest *manifest.Manifest
 	chunks   func(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
 	close    func()
+	// complete makes the manifest whole by the tree to be verified; nil where it is.
+	// partial says that this did not succeed: then some file is wrong.
+	complete func(ctx context.Context, t tree.Tree) error
+	partial  bool
+}
+
+// completeFrom completes the manifest of the delta at path.
+func (want *expectation) completeFrom(ctx context.Context, path string, t tree.Tree) error {
+	d, err := delta.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	m, whole, err := d.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
+		c, err := t.OpenAt(ctx, e.Path)
+		if err != nil {
+			return cas.Digest{}, ctx.Err() // missing: that is what verifying is to say
+		}
+		defer c.Close()
+		digest, err := place.Digest(ctx, io.NewSectionReader(c, 0, c.Size()))
+		if err != nil {
+			return cas.Digest{}, ctx.Err()
+		}
+		return digest, nil
+	})
+	want.manifest, want.partial = m, !whole
+	return err
 }
 
 // expected opens a version, a manifest file or a delta.
@@ -130,7 +166,7 @@ func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &expectation{v.label, v.manifest, v.Chunks, v.close}, nil
+		return &expectation{label: v.label, manifest: v.manifest, chunks: v.Chunks, close: v.close}, nil
 	}
 	m, err := readManifest(arg)
 	if err != nil {
@@ -141,9 +177,12 @@ func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &expectation{v.label, v.manifest, v.Chunks, v.close}, nil
+		return &expectation{label: v.label, manifest: v.manifest, chunks: v.Chunks, close: v.close}, nil
 	}
 	want := &expectation{label: arg, manifest: m, close: func() {}}
+	if wasDelta(arg) {
+		want.complete = func(ctx context.Context, t tree.Tree) error { return want.completeFrom(ctx, arg, t) }
+	}
 	// Where a store is at hand that knows a file, it knows how it is cut.
 	if archive, err := a.openArchive(ctx, false); err == nil {
 		want.chunks = archive.Chunks
@@ -159,7 +198,8 @@ func wasDelta(path string) bool {
 	return err == nil && fi.Mode().IsRegular() && (filepath.Ext(path) == ".ferry" || delta.IsDelta(path))
 }
 
-// readManifest reads a manifest file, or that in a delta; nil for anything else.
+// readManifest reads a manifest file, or that in a delta, which is not whole (see
+// delta.Delta.Complete); nil for anything else.
 func readManifest(path string) (*manifest.Manifest, error) {
 	fi, err := os.Stat(path)
 	if err != nil {

@@ -3,7 +3,6 @@ package codec
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -13,9 +12,11 @@ type Kind uint8
 
 // The kinds.
 const (
-	Stored   Kind = 0 // as they are
-	Zstd     Kind = 1 // one zstd frame
-	ZstdDict Kind = 2 // one zstd frame, the base bytes its raw-content dictionary
+	Stored     Kind = 0 // as they are
+	Zstd       Kind = 1 // one zstd frame
+	Brotli     Kind = 2 // one brotli stream
+	BrotliDict Kind = 3 // one brotli stream, the base bytes its dictionary
+	Patch      Kind = 4 // matches with the base, corrections, predictions, and the rest
 )
 
 func (k Kind) String() string {
@@ -24,10 +25,58 @@ func (k Kind) String() string {
 		return "stored"
 	case Zstd:
 		return "zstd"
-	case ZstdDict:
-		return "zstd against base"
+	case Brotli:
+		return "brotli"
+	case BrotliDict:
+		return "brotli against base"
+	case Patch:
+		return "patch of base"
 	default:
 		return fmt.Sprintf("kind %d", uint8(k))
+	}
+}
+
+// NeedsBase reports whether decoding takes the base bytes.
+func (k Kind) NeedsBase() bool { return k == BrotliDict || k == Patch }
+
+// Effort is how much time coding may take to save bytes. Decoding takes the same.
+type Effort uint8
+
+// The efforts. The zero value is Default.
+const (
+	Default Effort = iota
+	Fast           // one pass, zstd
+	Max            // every position is searched, three passes
+)
+
+// ParseEffort reads the name of an effort.
+func ParseEffort(name string) (Effort, error) {
+	for e, n := range effortNames {
+		if n == name {
+			return Effort(e), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown effort %q: want fast, default or max", name)
+}
+
+var effortNames = [...]string{"default", "fast", "max"}
+
+func (e Effort) String() string { return effortNames[e] }
+
+// passes is how often an executable is aligned anew with its references
+// translated.
+func (e Effort) passes() int { return [...]int{1, 0, 2}[e] }
+
+// seedStep says that every so many positions of a base of n bytes are searched:
+// it bounds the memory of the index.
+func (e Effort) seedStep(n int) int {
+	switch {
+	case n <= 16<<20 || e == Max && n <= 48<<20:
+		return 1
+	case n <= 48<<20 || e == Max:
+		return 2
+	default:
+		return 4
 	}
 }
 
@@ -35,34 +84,50 @@ func (k Kind) String() string {
 var ErrInvalid = errors.New("malformed patch")
 
 // MaxSize bounds the target bytes, and the base bytes, of one call.
-const MaxSize = 64 << 20
+const MaxSize = 96 << 20
 
-// maxFrameWindow bounds the window of a frame, in bytes: it spans target and base.
-const maxFrameWindow = 2 * MaxSize
-
-// dictID is the id of the raw dictionary. It stands in no frame: a raw
-// dictionary has none, and both sides know what they use.
-const dictID = 0
-
-// Encode appends the coded form of target to dst, and says how it is coded.
-// base may be empty. The same arguments always give the same bytes.
-func Encode(dst, target, base []byte) ([]byte, Kind) {
+// Encode appends the coded form of target to dst, and says how it is coded: of
+// what it tries, the smallest. base may be empty. The same arguments always give
+// the same bytes.
+func Encode(dst, target, base []byte, effort Effort) ([]byte, Kind) {
 	if len(target) > MaxSize || len(base) > MaxSize {
 		panic("codec: internal error: more than MaxSize bytes")
 	}
 	best, kind := target, Stored
-	if len(base) > 0 {
-		if coded := encodeZstd(target, base); len(coded) < len(best) {
-			best, kind = coded, ZstdDict
+	try := func(k Kind, coded []byte) {
+		if len(coded) < len(best) {
+			best, kind = coded, k
+		}
+	}
+	if len(base) > 0 && len(target) > 0 {
+		try(Patch, encodePatch(nil, target, base, effort))
+		if effort != Fast && len(target) <= maxText && len(base) <= maxText {
+			try(BrotliDict, encodeBrotli(target, base))
 		}
 	}
 	if mayWinAlone(target, len(best)) {
-		if coded := encodeZstd(target, nil); len(coded) < len(best) {
-			best, kind = coded, Zstd
+		if effort == Fast || len(target) > effort.maxBrotli() {
+			try(Zstd, encodeZstd(target))
+		} else {
+			try(Brotli, encodeBrotli(target, nil))
 		}
 	}
 	return append(dst, best...), kind
 }
+
+// EncodeMemory estimates what Encode takes for targets and bases of these sizes,
+// in bytes.
+func EncodeMemory(target, base int64, effort Effort) int64 {
+	if base == 0 {
+		return 3*target + 32<<20
+	}
+	index := 6 * base / int64(effort.seedStep(int(base)))
+	return index + 2*base + 3*target + 32<<20
+}
+
+// maxText is the size in bytes up to which brotli with the base as dictionary is
+// tried: it does better than a patch on text.
+const maxText = 2 << 20
 
 // Of what the fast level makes of a target, the slow one saves at most about a
 // quarter (docs/design.md, "Windows of a delta").
@@ -97,35 +162,6 @@ func compressible(b []byte) bool {
 	return packed < sample*places*98/100
 }
 
-func newEncoder(opts ...zstd.EOption) *zstd.Encoder {
-	opts = append([]zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true)}, opts...)
-	enc, err := zstd.NewWriter(nil, opts...)
-	if err != nil {
-		panic("codec: internal error: " + err.Error())
-	}
-	return enc
-}
-
-// encodeZstd compresses as hard as the library can. Its matches reach no further
-// than the window, which therefore spans base and target.
-func encodeZstd(target, base []byte) []byte {
-	opts := []zstd.EOption{
-		zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithWindowSize(windowFor(len(target) + len(base))),
-	}
-	if len(base) > 0 {
-		opts = append(opts, zstd.WithEncoderDictRaw(dictID, base))
-	}
-	enc := newEncoder(opts...)
-	defer enc.Close()
-	return enc.EncodeAll(target, make([]byte, 0, len(target)/4+64))
-}
-
-// windowFor returns the least power of two that spans n bytes.
-func windowFor(n int) int {
-	return max(zstd.MinWindowSize, 1<<bits.Len(uint(max(n, 1)-1)))
-}
-
 // Decode appends the size target bytes of coded to dst. The base bytes must be
 // those that Encode had. Errors match [ErrInvalid]; memory is bounded by size
 // and base, whatever coded says.
@@ -139,42 +175,24 @@ func Decode(dst, coded, base []byte, kind Kind, size int) ([]byte, error) {
 	case Stored:
 		dst = append(dst, coded...)
 	case Zstd:
-		dst, err = decodeZstd(dst, coded, nil, size)
-	case ZstdDict:
-		dst, err = decodeZstd(dst, coded, base, size)
+		dst, err = decodeZstd(dst, coded, size)
+	case Brotli:
+		dst, err = decodeBrotli(dst, coded, nil, size)
+	case BrotliDict:
+		dst, err = decodeBrotli(dst, coded, base, size)
+	case Patch:
+		dst, err = decodePatch(dst, coded, base, size)
 	default:
 		return nil, fmt.Errorf("%w: unknown %v", ErrInvalid, kind)
 	}
+	if err != nil && !errors.Is(err, ErrInvalid) {
+		err = fmt.Errorf("%w: %v: %w", ErrInvalid, kind, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+		return nil, err
 	}
 	if len(dst)-start != size {
 		return nil, fmt.Errorf("%w: gives %d bytes, want %d", ErrInvalid, len(dst)-start, size)
 	}
 	return dst, nil
-}
-
-func decodeZstd(dst, coded, base []byte, size int) ([]byte, error) {
-	// The frame must say how long it is, which the decoder then holds it to. One
-	// of less than 256 bytes need not (RFC 8878, section 3.1.1.1.1).
-	var header zstd.Header
-	if err := header.Decode(coded); err != nil {
-		return nil, err
-	}
-	if header.HasFCS && header.FrameContentSize != uint64(size) || !header.HasFCS && size >= 256 {
-		return nil, fmt.Errorf("frame is not of %d bytes", size)
-	}
-	opts := []zstd.DOption{
-		zstd.WithDecoderConcurrency(1),
-		zstd.WithDecoderMaxWindow(maxFrameWindow), zstd.WithDecoderMaxMemory(maxFrameWindow),
-	}
-	if len(base) > 0 {
-		opts = append(opts, zstd.WithDecoderDictRaw(dictID, base))
-	}
-	dec, err := zstd.NewReader(nil, opts...)
-	if err != nil {
-		return nil, err
-	}
-	defer dec.Close()
-	return dec.DecodeAll(coded, dst)
 }

@@ -40,14 +40,14 @@ func TestEncodeChoosesSmallest(t *testing.T) {
 	}{
 		{"noise alone", noise(2, 300<<10), nil, Stored, 300 << 10},
 		{"noise against other noise", noise(2, 300<<10), base, Stored, 300 << 10},
-		{"text", text, nil, Zstd, 300},
-		{"noise against itself", base, base, ZstdDict, 200},
-		{"noise against itself, edited", edited(base, 3), base, ZstdDict, 2000},
-		{"a short line against itself", text[:100], text[:3000], ZstdDict, 20},
-		{"a short line, edited, against a large base", append([]byte("new "), base[5000:5200]...), base, ZstdDict, 30},
+		{"text", text, nil, Brotli, 60},
+		{"noise against itself", base, base, BrotliDict, 200},
+		{"noise against itself, edited", edited(base, 3), base, Patch, 200},
+		{"a short line against itself", text[:100], text[:3000], BrotliDict, 20},
+		{"a short line, edited, against a large base", append([]byte("new "), base[5000:5200]...), base, BrotliDict, 30},
 		{"nothing", nil, base, Stored, 0},
 	} {
-		coded, kind := Encode(nil, test.target, test.base)
+		coded, kind := Encode(nil, test.target, test.base, Default)
 		if kind != test.kind || len(coded) > test.atMost {
 			t.Errorf("%s: %v, %d bytes; want %v, at most %d", test.name, kind, len(coded), test.kind, test.atMost)
 		}
@@ -60,9 +60,9 @@ func TestEncodeChoosesSmallest(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	target, base := noise(1, 10<<10), noise(1, 20<<10)
-	coded, kind := Encode(nil, target, base)
-	if kind != ZstdDict {
-		t.Fatalf("kind = %v, want %v", kind, ZstdDict)
+	coded, kind := Encode(nil, target, base, Default)
+	if kind != BrotliDict {
+		t.Fatalf("kind = %v, want %v", kind, BrotliDict)
 	}
 	for name, decode := range map[string]func() ([]byte, error){
 		"size too small": func() ([]byte, error) { return Decode(nil, coded, base, kind, len(target)-1) },
@@ -87,8 +87,8 @@ func TestRoundTrip(t *testing.T) {
 		if rapid.Bool().Draw(t, "alike") && len(base) > 0 {
 			target = append(edited(base, 7), target...)
 		}
-		coded, kind := Encode(nil, target, base)
-		again, kind2 := Encode(nil, target, base)
+		coded, kind := Encode(nil, target, base, Default)
+		again, kind2 := Encode(nil, target, base, Default)
 		if !bytes.Equal(coded, again) || kind != kind2 {
 			t.Fatal("Encode gave different bytes for the same arguments")
 		}
@@ -101,9 +101,9 @@ func TestRoundTrip(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	base := noise(1, 2000)
-	coded, kind := Encode(nil, edited(base, 1), base)
+	coded, kind := Encode(nil, edited(base, 1), base, Default)
 	f.Add(coded, base, uint8(kind), 2000)
-	coded, kind = Encode(nil, bytes.Repeat([]byte("text "), 200), nil)
+	coded, kind = Encode(nil, bytes.Repeat([]byte("text "), 200), nil, Default)
 	f.Add(coded, []byte{}, uint8(kind), 1000)
 	f.Add([]byte("stored"), []byte{}, uint8(Stored), 6)
 	f.Fuzz(func(t *testing.T, coded, base []byte, kind uint8, size int) {

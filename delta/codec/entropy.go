@@ -1,0 +1,216 @@
+package codec
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+	brotli "github.com/molecule-man/go-brrr"
+)
+
+// Methods of a packed stream.
+const (
+	packStored     = 0
+	packZstd       = 1
+	packBrotli     = 2
+	packBrotliDict = 3 // with the base as dictionary
+)
+
+// maxBrotli is the size in bytes up to which brotli's slow search is worth it: it
+// takes a second for a megabyte.
+func (e Effort) maxBrotli() int {
+	if e == Max {
+		return MaxSize
+	}
+	return 8 << 20
+}
+
+// appendStream appends a stream as method, plain size, packed size and packed
+// bytes, packed as small as the effort allows. dict may help.
+func appendStream(dst, plain, dict []byte, effort Effort) []byte {
+	best, method := plain, byte(packStored)
+	try := func(m byte, packed []byte) {
+		if len(packed) < len(best) {
+			best, method = packed, m
+		}
+	}
+	switch {
+	case len(plain) < 8:
+	case effort == Fast || len(plain) > effort.maxBrotli():
+		if compressible(plain) {
+			try(packZstd, encodeZstd(plain))
+		}
+	default:
+		try(packBrotli, encodeBrotli(plain, nil))
+		if len(dict) > 0 {
+			try(packBrotliDict, encodeBrotli(plain, dict))
+		}
+	}
+	dst = append(dst, method)
+	dst = binary.AppendUvarint(dst, uint64(len(plain)))
+	if method != packStored {
+		dst = binary.AppendUvarint(dst, uint64(len(best)))
+	}
+	return append(dst, best...)
+}
+
+// stream takes a packed stream of at most limit plain bytes.
+func (r *reader) stream(limit int) []byte {
+	s, size := r.streamReader(limit, nil)
+	if r.err != nil {
+		return nil
+	}
+	if b, ok := s.(*bytes.Reader); ok && size == b.Len() {
+		plain := make([]byte, size)
+		b.Read(plain)
+		return plain
+	}
+	// Memory grows with what is decoded, not with what is claimed.
+	var buf bytes.Buffer
+	if n, err := io.Copy(&buf, s); err != nil || n != int64(size) {
+		r.fail(fmt.Sprintf("stream gives %d bytes, want %d: %v", n, size, err))
+		return nil
+	}
+	return buf.Bytes()
+}
+
+// streamReader takes a packed stream of at most limit plain bytes, to be unpacked
+// while it is read.
+func (r *reader) streamReader(limit int, dict []byte) (io.Reader, int) {
+	method := r.byte()
+	size := r.upTo(uint64(max(limit, 0)))
+	n := size
+	if method != packStored {
+		n = r.upTo(uint64(len(r.b)))
+	}
+	packed := bytes.NewReader(r.bytes(n))
+	switch method {
+	case packStored:
+		return packed, size
+	case packZstd:
+		dec, err := zstd.NewReader(packed, decoderOptions(size)...)
+		if err != nil {
+			r.fail(err.Error())
+			return nil, 0
+		}
+		return io.LimitReader(dec, int64(size)+1), size
+	case packBrotli:
+		return io.LimitReader(brotli.NewReader(packed), int64(size)+1), size
+	case packBrotliDict:
+		if len(dict) == 0 {
+			break
+		}
+		dec, err := newBrotliReader(packed, dict)
+		if err != nil {
+			r.fail(err.Error())
+			return nil, 0
+		}
+		return io.LimitReader(dec, int64(size)+1), size
+	}
+	r.fail(fmt.Sprintf("unknown method %d of a stream", method))
+	return nil, 0
+}
+
+// encodeBrotli compresses as hard as the format allows (RFC 7932). The dictionary
+// stands before the bytes, as in "Shared Brotli Compressed Data Format" (RFC 9841).
+func encodeBrotli(plain, dict []byte) []byte {
+	opts := brotli.WriterOptions{LGWin: 24, SizeHint: uint(len(plain))}
+	var buf bytes.Buffer
+	var err error
+	if len(dict) > 0 {
+		var d *brotli.PreparedDictionary
+		if d, err = brotli.PrepareDictionary(dict); err == nil {
+			opts.Dictionaries = []*brotli.PreparedDictionary{d}
+		}
+	}
+	if err == nil {
+		var w *brotli.Writer
+		if w, err = brotli.NewWriterOptions(&buf, 11, opts); err == nil {
+			if _, err = w.Write(plain); err == nil {
+				err = w.Close()
+			}
+		}
+	}
+	if err != nil {
+		panic("codec: internal error: " + err.Error())
+	}
+	return buf.Bytes()
+}
+
+func newBrotliReader(r io.Reader, dict []byte) (io.Reader, error) {
+	var opts brotli.ReaderOptions
+	if len(dict) > 0 {
+		opts.Dictionaries = [][]byte{dict}
+	}
+	return brotli.NewReaderOptions(r, opts)
+}
+
+func decodeBrotli(dst, packed, dict []byte, size int) ([]byte, error) {
+	start := len(dst)
+	dst = slices.Grow(dst, size)[:start+size]
+	r, err := newBrotliReader(bytes.NewReader(packed), dict)
+	if err != nil {
+		return nil, err
+	}
+	if n, err := io.ReadFull(r, dst[start:]); err != nil {
+		return nil, fmt.Errorf("offset %d: %w", n, err)
+	}
+	if n, err := r.Read(make([]byte, 1)); n > 0 || err != io.EOF {
+		return nil, errors.New("gives more than it should")
+	}
+	return dst, nil
+}
+
+func newEncoder(opts ...zstd.EOption) *zstd.Encoder {
+	opts = append([]zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true)}, opts...)
+	enc, err := zstd.NewWriter(nil, opts...)
+	if err != nil {
+		panic("codec: internal error: " + err.Error())
+	}
+	return enc
+}
+
+// encodeZstd compresses as hard as the library can.
+func encodeZstd(plain []byte) []byte {
+	enc := newEncoder(zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(windowFor(len(plain))))
+	defer enc.Close()
+	return enc.EncodeAll(plain, make([]byte, 0, len(plain)/4+64))
+}
+
+// maxFrameWindow bounds the window of a zstd frame, in bytes.
+const maxFrameWindow = 16 << 20
+
+// windowFor returns the least power of two that spans n bytes, within bounds.
+func windowFor(n int) int {
+	return min(max(zstd.MinWindowSize, 1<<bits.Len(uint(max(n, 1)-1))), maxFrameWindow)
+}
+
+func decoderOptions(size int) []zstd.DOption {
+	return []zstd.DOption{
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxFrameWindow), zstd.WithDecoderMaxMemory(uint64(max(size, 1<<10))),
+	}
+}
+
+func decodeZstd(dst, coded []byte, size int) ([]byte, error) {
+	// The frame must say how long it is, which the decoder then holds it to. One
+	// of less than 256 bytes need not (RFC 8878, section 3.1.1.1.1).
+	var header zstd.Header
+	if err := header.Decode(coded); err != nil {
+		return nil, err
+	}
+	if header.HasFCS && header.FrameContentSize != uint64(size) || !header.HasFCS && size >= 256 {
+		return nil, fmt.Errorf("frame is not of %d bytes", size)
+	}
+	dec, err := zstd.NewReader(nil, decoderOptions(size)...)
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	return dec.DecodeAll(coded, dst)
+}

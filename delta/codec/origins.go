@@ -1,0 +1,209 @@
+package codec
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// changedField is a 32-bit field of data that a match carries over with another
+// value.
+type changedField struct {
+	at             int
+	self, newSelf  uint32
+	value, becomes uint32
+}
+
+// originSample is how many changed fields are looked at to choose origins.
+const originSample = 60000
+
+// findOrigins finds what the 32-bit offsets in the data of an image count from: of
+// all likely origins those that explain the most fields that changed. It returns
+// them, the lists in use, and for each block of the target which list holds (1 is
+// the first; 0 is none).
+func findOrigins(target, base []byte, matches []match, old, new *image, addrs *addrMap) ([]origin, [][]uint8, []uint8) {
+	fields := changedFields(target, base, matches, old, new)
+	candidates := likelyOrigins(target, base, old, new)
+	// A sample is enough to choose the origins.
+	sample := fields
+	if len(fields) > originSample {
+		sample = make([]changedField, originSample)
+		for i := range sample {
+			sample[i] = fields[i*len(fields)/originSample]
+		}
+	}
+	p := newPredictor(base, old, new, addrs, candidates, nil, nil)
+	chosen := cover(len(sample), len(candidates), maxOrigins, max(8, len(sample)/2000), func(k, i int) bool { return p.explains(k, sample[i]) })
+	origins := make([]origin, len(chosen))
+	for i, k := range chosen {
+		origins[i] = candidates[k]
+	}
+	p = newPredictor(base, old, new, addrs, origins, nil, nil)
+	blocks := make([]uint8, len(target)>>blockBits+1)
+	var lists [][]uint8
+	for len(fields) > 0 {
+		block := fields[0].at >> blockBits
+		n := 0
+		for n < len(fields) && fields[n].at>>blockBits == block {
+			n++
+		}
+		here := fields[:n]
+		fields = fields[n:]
+		var list []uint8
+		for _, k := range cover(n, len(origins), maxList, 4, func(k, i int) bool { return p.explains(k, here[i]) }) {
+			list = append(list, uint8(k))
+		}
+		if len(list) == 0 {
+			continue
+		}
+		slices.Sort(list)
+		at := slices.IndexFunc(lists, func(l []uint8) bool { return slices.Equal(l, list) })
+		if at < 0 && len(lists) < maxLists {
+			at = len(lists)
+			lists = append(lists, list)
+		}
+		blocks[block] = uint8(at + 1)
+	}
+	return origins, lists, blocks
+}
+
+// explains reports whether an origin predicts what a field became.
+func (p *predictor) explains(k int, f changedField) bool {
+	guess, ok := p.guess(k, run{oldAddr: f.self, newAddr: f.newSelf}, 0, f.value)
+	return ok && guess == f.becomes
+}
+
+// cover picks of m candidates, one after the other, the one that explains most of
+// the n fields not explained yet, as long as it explains least at all.
+func cover(n, m, limit, least int, explains func(k, i int) bool) []int {
+	hits := make([][]int32, m)
+	for k := range m {
+		for i := range n {
+			if explains(k, i) {
+				hits[k] = append(hits[k], int32(i))
+			}
+		}
+	}
+	done := make([]bool, n)
+	var chosen []int
+	for len(chosen) < limit {
+		best, most := -1, least-1
+		for k := range m {
+			fresh := 0
+			for _, i := range hits[k] {
+				if !done[i] {
+					fresh++
+				}
+			}
+			if fresh > most {
+				best, most = k, fresh
+			}
+		}
+		if best < 0 {
+			break
+		}
+		for _, i := range hits[best] {
+			done[i] = true
+		}
+		chosen = append(chosen, best)
+	}
+	return chosen
+}
+
+func changedFields(target, base []byte, matches []match, old, new *image) []changedField {
+	var fields []changedField
+	oldSects, newSects := sectionsByOffset(old.byOffset()), sectionsByOffset(new.byOffset())
+	for _, m := range matches {
+		runs(m, oldSects, newSects, func(r run) {
+			if r.oldSect == nil || r.oldSect.code {
+				return
+			}
+			for i := int(-r.oldAddr & 3); i+4 <= r.n; {
+				// Equal bytes are skipped fast.
+				same := equalFront(base[r.from+i:r.from+r.n], target[r.at+i:r.at+r.n])
+				i += same &^ 3
+				if i+4 > r.n {
+					break
+				}
+				v, t := binary.LittleEndian.Uint32(base[r.from+i:]), binary.LittleEndian.Uint32(target[r.at+i:])
+				if v != 0 && v != ^uint32(0) {
+					fields = append(fields, changedField{r.at + i, r.oldAddr + uint32(i), r.newAddr + uint32(i), v, t})
+				}
+				i += 4
+			}
+		})
+	}
+	return fields
+}
+
+// likelyOrigins lists what offsets may count from: the image itself, the field,
+// each section, and what a Go program's tables start at.
+func likelyOrigins(target, base []byte, old, new *image) []origin {
+	out := []origin{{kind: fromAddress}, {kind: fromSelf}}
+	if len(old.sections) == len(new.sections) && len(old.sections) <= 64 {
+		for i, s := range old.sections {
+			out = append(out, origin{fromAddress, s.addr, new.sections[i].addr})
+			if s.addr > 1<<16 && s.size%24 == 0 {
+				out = append(out, origin{scaled24, s.addr, new.sections[i].addr})
+			}
+		}
+	}
+	oldTables, newTables := goTables(base, old), goTables(target, new)
+	for i := range min(len(oldTables), len(newTables)) {
+		out = append(out, origin{fromAddress, oldTables[i], newTables[i]})
+	}
+	seen := map[origin]bool{}
+	return slices.DeleteFunc(out, func(o origin) bool {
+		was := seen[o]
+		seen[o] = true
+		return was
+	})
+}
+
+// goTables returns the addresses that the module data of a Go program names, in
+// its order: of the tables of functions, names, files, types and so on
+// (runtime/symtab.go, type moduledata). They are found by the pointer to the
+// table of functions, whose header is known.
+func goTables(b []byte, img *image) []uint32 {
+	header := goFunctions(b, img)
+	if header == 0 {
+		return nil
+	}
+	for _, s := range img.sections {
+		if s.code {
+			continue
+		}
+		data := b[s.off : s.off+s.have]
+		for i := int(-s.addr & 7); i+8*64 <= len(data); i += 8 {
+			if binary.LittleEndian.Uint64(data[i:])-img.start != uint64(header) {
+				continue
+			}
+			var out []uint32
+			for k := range 64 {
+				if a := binary.LittleEndian.Uint64(data[i+8*k:]) - img.start; a < uint64(img.extent) {
+					out = append(out, uint32(a))
+				} else {
+					out = append(out, 0)
+				}
+			}
+			return out
+		}
+	}
+	return nil
+}
+
+// goFunctions returns the address of a Go program's table of functions
+// (debug/gosym; magic numbers of Go 1.16, 1.18 and 1.20), or 0.
+func goFunctions(b []byte, img *image) uint32 {
+	for _, s := range img.sections {
+		data := b[s.off : s.off+s.have]
+		for i := int(-s.addr & 7); i+16 <= len(data); i += 8 {
+			if magic := binary.LittleEndian.Uint32(data[i:]); magic < 0xfffffff0 && magic != 0xfffffffa || magic > 0xfffffffa {
+				continue
+			}
+			if data[i+4] == 0 && data[i+5] == 0 && (data[i+6] == 1 || data[i+6] == 4) && data[i+7] == 8 {
+				return s.addr + uint32(i)
+			}
+		}
+	}
+	return 0
+}

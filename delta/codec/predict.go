@@ -1,0 +1,321 @@
+package codec
+
+import "encoding/binary"
+
+// A field of an executable that refers to an address is predicted: its old value
+// says which address of the base it meant, the alignment says where that stands
+// now. The predictor walks the fields of the matches in order and is told the
+// truth about each, from which it learns; encoder and decoder run the same walk.
+//
+// Fields are, in code, the 32-bit distances of calls, jumps and RIP-relative
+// operands (Intel SDM, volume 2, chapter 2); in data, absolute 64-bit pointers and
+// 32-bit offsets from one of the origins that the encoder found (see origins.go).
+type predictor struct {
+	base     []byte
+	old, new *image
+	addrs    *addrMap
+	oldSects sectionsByOffset
+	newSects sectionsByOffset
+	codeLow  uint32 // addresses of code lie in [codeLow, codeEnd)
+	codeEnd  uint32
+	origins  []origin
+	blocks   []uint8   // by target offset >> blockBits: which list of origins holds there
+	lists    [][]uint8 // of origins
+	learned  []lesson  // by hash of the old address
+	tables   []table   // by origin; the last one is of fields that stay as they are
+
+	// truth is called for each field, by its place in the target, with what was
+	// predicted, and says what stands there. Places come in rising order.
+	truth func(at int, predicted uint32) uint32
+	// start is called for each run of bytes before its fields.
+	start func(m match)
+}
+
+// lesson is what was learned of an address: where it went, if not where the
+// alignment has it.
+type lesson struct{ old, new uint32 }
+
+const (
+	lessonBits = 16
+	blockBits  = 14
+	maxOrigins = 30
+	maxList    = 5
+	maxLists   = 255
+)
+
+// origin is what 32-bit offsets of data count from.
+type origin struct {
+	kind     originKind
+	old, new uint32 // the address in base and target, for fromAddress and scaled
+}
+
+type originKind uint8
+
+const (
+	fromAddress originKind = iota // old + value
+	fromSelf                      // the field's own address + value
+	scaled24                      // old + 24 × value: index of an ELF symbol
+)
+
+// table holds how often an origin was right, by context, in 1/65536.
+type table struct {
+	score [256]uint16
+	seen  uint8  // one bit for each of the last fields: whether it was of this origin
+	last  uint32 // value of the last such field
+}
+
+func newPredictor(base []byte, old, new *image, addrs *addrMap, origins []origin, lists [][]uint8, blocks []uint8) *predictor {
+	p := &predictor{
+		base: base, old: old, new: new, addrs: addrs,
+		oldSects: old.byOffset(), newSects: new.byOffset(),
+		origins: origins, lists: lists, blocks: blocks,
+		learned: make([]lesson, 1<<lessonBits),
+		tables:  make([]table, len(origins)+1),
+	}
+	p.codeLow = ^uint32(0)
+	for _, s := range old.sections {
+		if s.code {
+			p.codeLow, p.codeEnd = min(p.codeLow, s.addr), max(p.codeEnd, s.addr+s.size)
+		}
+	}
+	for i := range p.tables {
+		for c := range p.tables[i].score {
+			p.tables[i].score[c] = 1 << 15
+			if i == len(origins) {
+				p.tables[i].score[c] += 1 << 12
+			}
+		}
+	}
+	return p
+}
+
+// where predicts where the byte at address a of the base stands in the target.
+func (p *predictor) where(a uint32) uint32 {
+	if l := &p.learned[lessonOf(a)]; l.old == a && l.new != 0 {
+		return l.new
+	}
+	return p.addrs.at(a)
+}
+
+func (p *predictor) learn(a, went uint32) {
+	p.learned[lessonOf(a)] = lesson{a, went}
+}
+
+func lessonOf(a uint32) uint32 { return a * 0x9e3779b1 >> (32 - lessonBits) }
+
+// match walks the fields of one match.
+func (p *predictor) match(m match) {
+	runs(m, p.oldSects, p.newSects, func(r run) {
+		p.start(match{r.at, r.from, r.n})
+		if r.oldSect == nil {
+			return
+		}
+		switch {
+		case !r.oldSect.code:
+			p.data(r)
+		case p.old.machine == amd64:
+			p.codeAMD64(r)
+		}
+	})
+}
+
+// Classes of bytes in amd64 code.
+const (
+	opNone   = iota
+	opBranch // call and jmp: a distance follows
+	opTwo    // 0f: of a conditional jump, perhaps
+	opModRM  // a ModRM byte of a RIP-relative operand, perhaps
+)
+
+var classAMD64 = func() (class [256]uint8) {
+	class[0xe8], class[0xe9], class[0x0f] = opBranch, opBranch, opTwo
+	for r := range 8 {
+		class[r<<3|5] = opModRM
+	}
+	return class
+}()
+
+func (p *predictor) codeAMD64(r run) {
+	b := p.base[r.from : r.from+r.n]
+	shift := r.newAddr - r.oldAddr // of the code itself
+	for i := 0; i+5 <= len(b); {
+		var field, end int
+		low, high := p.codeLow, p.codeEnd
+		switch classAMD64[b[i]] {
+		case opNone:
+			i++
+			continue
+		case opBranch:
+			field = i + 1
+			end = field + 4
+		case opTwo:
+			if b[i+1]&0xf0 != 0x80 || i+6 > len(b) {
+				i++
+				continue
+			}
+			field = i + 2
+			end = field + 4
+		case opModRM:
+			field = i + 1
+			end = field + 4
+			if i > 0 {
+				end += immediateAMD64(b[i-1])
+			}
+			low, high = 0, p.old.extent
+		}
+		v := binary.LittleEndian.Uint32(b[field:])
+		from := r.oldAddr + uint32(end)
+		a := from + v
+		if a < low || a >= high {
+			i++
+			continue
+		}
+		i = field + 4
+		predicted := p.where(a) - from - shift
+		if t := p.truth(r.at+field, predicted); t != predicted {
+			p.learn(a, from+shift+t)
+		}
+	}
+}
+
+// immediateAMD64 returns how many bytes follow the operand of an opcode.
+func immediateAMD64(op byte) int {
+	switch op {
+	case 0x80, 0x83, 0xc0, 0xc1, 0xc6, 0x6b, 0xba:
+		return 1
+	case 0x81, 0xc7, 0x69:
+		return 4
+	}
+	return 0
+}
+
+// data walks the fields of data: those aligned in memory.
+func (p *predictor) data(r run) {
+	b := p.base[r.from : r.from+r.n]
+	i := int(-r.oldAddr & 3)
+	for ; i+4 <= len(b); i += 4 {
+		v := binary.LittleEndian.Uint32(b[i:])
+		if p.old.start != 0 && (r.oldAddr+uint32(i))&7 == 0 && i+8 <= len(b) {
+			if a := binary.LittleEndian.Uint64(b[i:]) - p.old.start; a < uint64(p.old.extent) {
+				went := p.where(uint32(a))
+				predicted := uint32(p.new.start + uint64(went))
+				if t := p.truth(r.at+i, predicted); t != predicted {
+					p.learn(uint32(a), went+t-predicted)
+				}
+				i += 4
+				continue
+			}
+		}
+		if block := (r.at + i) >> blockBits; block < len(p.blocks) && p.blocks[block] != 0 {
+			p.offset(r, i, v, p.lists[p.blocks[block]-1])
+		}
+	}
+}
+
+// offset predicts one 32-bit field of data, by the origin that has been right
+// most often in such a place.
+func (p *predictor) offset(r run, i int, v uint32, list []uint8) {
+	same := &p.tables[len(p.origins)]
+	if v == 0 || v == ^uint32(0) {
+		same.seen <<= 1
+		for _, k := range list {
+			p.tables[k].seen <<= 1
+		}
+		return
+	}
+	phase := uint8(r.oldAddr+uint32(i)) & 4 << 5
+	context := same.context(v, phase)
+	best, bestScore, predicted := len(p.origins), same.score[context], v
+	var contexts [maxList]uint8
+	var guesses [maxList]uint32
+	var valid [maxList]bool
+	informative := false
+	for n, k := range list {
+		guess, ok := p.guess(int(k), r, i, v)
+		if !ok {
+			continue
+		}
+		t := &p.tables[k]
+		valid[n], guesses[n], contexts[n] = true, guess, t.context(v, phase)
+		informative = informative || guess != v
+		if s := t.score[contexts[n]]; s > bestScore {
+			best, bestScore, predicted = int(k), s, guess
+		}
+	}
+	if informative {
+		t := p.truth(r.at+i, predicted)
+		same.score[context] = moved(same.score[context], v == t)
+		right := t == predicted
+		for n, k := range list {
+			if !valid[n] {
+				continue
+			}
+			hit := guesses[n] == t
+			p.tables[k].score[contexts[n]] = moved(p.tables[k].score[contexts[n]], hit)
+			if hit && !right {
+				best, right = int(k), true
+			}
+		}
+		if !right && v == t {
+			best = len(p.origins)
+		}
+	}
+	same.note(v, best == len(p.origins))
+	for _, k := range list {
+		p.tables[k].note(v, best == int(k))
+	}
+}
+
+// guess predicts a field whose offset counts from an origin.
+func (p *predictor) guess(k int, r run, i int, v uint32) (uint32, bool) {
+	o := &p.origins[k]
+	switch o.kind {
+	case fromAddress:
+		if v >= p.old.extent-o.old {
+			return 0, false
+		}
+		return p.where(o.old+v) - o.new, true
+	case fromSelf:
+		self := r.oldAddr + uint32(i)
+		if self+v >= p.old.extent {
+			return 0, false
+		}
+		return p.where(self+v) - (r.newAddr + uint32(i)), true
+	default:
+		if v >= (p.old.extent-o.old)/24 {
+			return 0, false
+		}
+		return (p.where(o.old+v*24) - o.new) / 24, true
+	}
+}
+
+// context says in what surroundings a value stands: how near to the last one of
+// the table, and which of the fields before were.
+func (t *table) context(v uint32, phase uint8) uint8 {
+	near := uint8(0)
+	switch d := v - t.last + 1<<15; {
+	case d-(1<<15-1<<8) < 1<<9:
+		near = 3
+	case d-(1<<15-1<<12) < 1<<13:
+		near = 2
+	case d < 1<<16:
+		near = 1
+	}
+	return phase | near<<5 | t.seen&0x1f
+}
+
+func (t *table) note(v uint32, is bool) {
+	t.seen <<= 1
+	if is {
+		t.seen |= 1
+		t.last = v
+	}
+}
+
+// moved returns a score after one more observation.
+func moved(s uint16, hit bool) uint16 {
+	if hit {
+		return s + (65535-s)>>3
+	}
+	return s - s>>3
+}

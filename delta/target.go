@@ -1,0 +1,248 @@
+package delta
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"ferry/cas"
+	"ferry/delta/codec"
+	"ferry/manifest"
+)
+
+// A delta does not carry the whole manifest of its target: of a file that stands
+// in every base just as it does in the target, it has the first bytes of the
+// digest, which tell a wrong file. The rest follows from the base, and the id of the
+// manifest, which the delta carries, tells whether all came out right.
+const (
+	targetMagic   = "FRYT"
+	targetVersion = 1
+	shortSize     = 4
+)
+
+// shortened returns a digest that has only its first bytes.
+func shortened(d cas.Digest) (s cas.Digest) {
+	copy(s[:], d[:shortSize])
+	return s
+}
+
+// isShort reports whether only the first bytes of a digest are there.
+func isShort(d cas.Digest) bool { return d == shortened(d) && !d.IsZero() }
+
+// agrees reports whether have is the digest want, as far as want is there.
+func agrees(have, want cas.Digest) bool {
+	return have == want || isShort(want) && shortened(have) == want
+}
+
+// Flags of an entry in a coded target.
+const (
+	flagType  = 3 // 0 a file, 1 a folder, 2 a link
+	flagExec  = 4
+	flagShort = 8
+)
+
+// encodeTarget returns the coded entries, in columns. Digests of files for which
+// short says so are shortened.
+func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Effort) []byte {
+	var flags, paths, times, sizes, shorts, digests, links []byte
+	path, mtime := "", int64(0)
+	for i, e := range m.Entries {
+		flag := byte(0)
+		switch e.Type {
+		case manifest.TypeDir:
+			flag = 1
+		case manifest.TypeLink:
+			flag = 2
+		}
+		if e.Exec {
+			flag |= flagExec
+		}
+		n := 0
+		for n < len(path) && n < len(e.Path) && path[n] == e.Path[n] {
+			n++
+		}
+		paths = appendString(binary.AppendUvarint(paths, uint64(n)), e.Path[n:])
+		path = e.Path
+		switch e.Type {
+		case manifest.TypeFile:
+			times = binary.AppendVarint(times, e.ModTime-mtime)
+			mtime = e.ModTime
+			sizes = binary.AppendUvarint(sizes, uint64(e.Size))
+			if e.Size > 0 && short(i) {
+				flag |= flagShort
+				shorts = append(shorts, e.Digest[:shortSize]...)
+			} else if e.Size > 0 {
+				digests = append(digests, e.Digest[:]...)
+			}
+		case manifest.TypeLink:
+			links = appendString(links, e.Link)
+		}
+		flags = append(flags, flag)
+	}
+	out := append([]byte(targetMagic), targetVersion)
+	out = binary.AppendUvarint(out, uint64(len(m.Entries)))
+	for _, column := range [][]byte{flags, paths, times, sizes, shorts, digests, links} {
+		// Columns longer than the codec takes are cut.
+		for first := true; first || len(column) > 0; first = false {
+			part := column[:min(len(column), targetPart)]
+			column = column[len(part):]
+			more := byte(0)
+			if len(column) > 0 {
+				more = 1
+			}
+			coded, kind := codec.Encode(nil, part, nil, effort)
+			out = append(out, more, byte(kind))
+			out = appendNumbers(out, uint64(len(part)), uint64(len(coded)))
+			out = append(out, coded...)
+		}
+	}
+	return out
+}
+
+// targetPart is the length in bytes of a coded part of a column.
+const targetPart = 8 << 20
+
+// decodeTarget parses what encodeTarget gives. Errors match ErrInvalid.
+func decodeTarget(data []byte) (*manifest.Manifest, error) {
+	d := &planReader{b: data, what: manifestName}
+	if string(d.bytes(len(targetMagic))) != targetMagic {
+		d.fail("wrong magic")
+	}
+	if v := d.byte(); v != targetVersion {
+		d.fail(fmt.Sprintf("version %d, this program reads %d", v, targetVersion))
+	}
+	n := int(d.upTo(maxLines))
+	var columns [7]planReader
+	for i := range columns {
+		columns[i] = planReader{b: d.column(), what: manifestName}
+	}
+	if d.err == nil && len(d.b) > 0 {
+		d.fail("more bytes behind its end")
+	}
+	if d.err == nil && n != len(columns[0].b) {
+		d.fail("flags are not of its entries")
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	flags, paths, times, sizes, shorts, digests, links := &columns[0], &columns[1], &columns[2], &columns[3], &columns[4], &columns[5], &columns[6]
+	entries := make([]manifest.Entry, 0, n)
+	path, mtime := "", int64(0)
+	for range n {
+		flag := flags.byte()
+		shared := int(paths.upTo(uint64(len(path))))
+		e := manifest.Entry{Path: path[:shared] + paths.string(maxPlanPath)}
+		path = e.Path
+		switch flag & flagType {
+		case 0:
+			e.Type, e.Exec = manifest.TypeFile, flag&flagExec != 0
+			v := times.uvarint()
+			mtime += int64(v>>1) ^ -int64(v&1)
+			e.ModTime, e.Size = mtime, sizes.size()
+			switch {
+			case e.Size == 0:
+				e.Digest = cas.Sum(nil)
+			case flag&flagShort != 0:
+				copy(e.Digest[:], shorts.bytes(shortSize))
+			default:
+				e.Digest = digests.digest()
+			}
+		case 1:
+			e.Type = manifest.TypeDir
+		default:
+			e.Type, e.Link = manifest.TypeLink, links.string(maxPlanPath)
+		}
+		entries = append(entries, e)
+	}
+	for i := range columns {
+		if columns[i].err == nil && len(columns[i].b) > 0 {
+			columns[i].fail("a column is too long")
+		}
+		if columns[i].err != nil {
+			return nil, columns[i].err
+		}
+	}
+	sorted := manifest.Manifest{Entries: entries}
+	for i := range entries[:max(len(entries), 1)-1] {
+		if entries[i].Path >= entries[i+1].Path {
+			return nil, fmt.Errorf("%w: %s: entries are not sorted", ErrInvalid, manifestName)
+		}
+	}
+	m, err := manifest.New(sorted.Entries)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
+	}
+	return m, nil
+}
+
+// column reads the parts of a column.
+func (d *planReader) column() []byte {
+	var plain []byte
+	for more := byte(1); more != 0 && d.err == nil; {
+		more = d.byte()
+		kind := codec.Kind(d.byte())
+		size, coded := int(d.upTo(targetPart)), int(d.upTo(uint64(len(d.b))))
+		data := d.bytes(coded)
+		if d.err != nil {
+			break
+		}
+		if len(plain) > maxPlan {
+			d.fail("column too long")
+			break
+		}
+		var err error
+		if plain, err = codec.Decode(plain, data, nil, kind, size); err != nil {
+			d.fail(err.Error())
+		}
+	}
+	return plain
+}
+
+// Complete returns the target's whole manifest, given what digests its files have
+// in a tree: a base, or something that may be the target. Where the tree has
+// another file, the digest stays short, and whole is false; it is also false if
+// the result is not the manifest that the delta names.
+func (d *Delta) Complete(ctx context.Context, digest func(ctx context.Context, e manifest.Entry) (cas.Digest, error)) (m *manifest.Manifest, whole bool, err error) {
+	m = &manifest.Manifest{Entries: make([]manifest.Entry, len(d.Target.Entries))}
+	copy(m.Entries, d.Target.Entries)
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	whole = true
+	next := 0
+	take := func() *manifest.Entry {
+		mu.Lock()
+		defer mu.Unlock()
+		for next < len(m.Entries) && err == nil {
+			e := &m.Entries[next]
+			next++
+			if e.Type == manifest.TypeFile && isShort(e.Digest) {
+				return e
+			}
+		}
+		return nil
+	}
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for e := take(); e != nil; e = take() {
+				have, failed := digest(ctx, *e)
+				mu.Lock()
+				switch {
+				case failed != nil && err == nil:
+					err = failed
+				case agrees(have, e.Digest):
+					e.Digest = have
+				default:
+					whole = false
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if err != nil {
+		return nil, false, err
+	}
+	return m, whole && m.ID() == d.plan.target, ctx.Err()
+}

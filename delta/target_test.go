@@ -1,0 +1,67 @@
+package delta
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+
+	"ferry/cas"
+	"ferry/delta/codec"
+	"ferry/manifest"
+)
+
+func sampleTarget() *manifest.Manifest {
+	return &manifest.Manifest{Entries: []manifest.Entry{
+		{Path: "a/empty", Type: manifest.TypeDir},
+		{Path: "a/one", Type: manifest.TypeFile, Size: 3, ModTime: 100, Digest: cas.Sum([]byte("one"))},
+		{Path: "a/two", Type: manifest.TypeFile, Exec: true, Size: 3, ModTime: -5, Digest: cas.Sum([]byte("two"))},
+		{Path: "b", Type: manifest.TypeFile, Digest: cas.Sum(nil)},
+		{Path: "c", Type: manifest.TypeLink, Link: "a/one"},
+	}}
+}
+
+func TestTargetRoundTrip(t *testing.T) {
+	m := sampleTarget()
+	back, err := decodeTarget(encodeTarget(m, func(i int) bool { return i == 1 }, codec.Default))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !isShort(back.Entries[1].Digest) || !agrees(m.Entries[1].Digest, back.Entries[1].Digest) {
+		t.Errorf("digest %v of a/one is not that of %v, shortened", back.Entries[1].Digest, m.Entries[1].Digest)
+	}
+	if agrees(m.Entries[2].Digest, back.Entries[1].Digest) {
+		t.Error("another digest agrees with a short one")
+	}
+	back.Entries[1].Digest = m.Entries[1].Digest
+	if !reflect.DeepEqual(back, m) {
+		t.Errorf("decoded\n%+v, want\n%+v", back, m)
+	}
+}
+
+func TestTargetRefuses(t *testing.T) {
+	data := encodeTarget(sampleTarget(), func(int) bool { return true }, codec.Fast)
+	for n := range data {
+		if _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+	unsorted := sampleTarget()
+	unsorted.Entries[0], unsorted.Entries[3] = unsorted.Entries[3], unsorted.Entries[0]
+	if _, err := decodeTarget(encodeTarget(unsorted, func(int) bool { return false }, codec.Fast)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("unsorted entries: %v", err)
+	}
+}
+
+func FuzzDecodeTarget(f *testing.F) {
+	f.Add(encodeTarget(sampleTarget(), func(i int) bool { return i == 1 }, codec.Fast))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := decodeTarget(data)
+		if err != nil {
+			return
+		}
+		again, err := decodeTarget(encodeTarget(m, func(i int) bool { return isShort(m.Entries[i].Digest) }, codec.Fast))
+		if err != nil || !reflect.DeepEqual(m, again) {
+			t.Fatalf("not the same after a round trip: %v", err)
+		}
+	})
+}
