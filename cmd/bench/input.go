@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -28,12 +29,8 @@ var releases = []struct{ name, base, target string }{
 // inputs builds the two trees base and target in the working folder, of about
 // 1 GB each: the Go toolchain, and the npm packages.
 func (b *bench) inputs() error {
-	if err := os.MkdirAll(b.dir, 0o777); err != nil {
+	if err := b.build(); err != nil {
 		return err
-	}
-	b.ferry = b.path("ferry")
-	if out, err := exec.Command("go", "build", "-o", b.ferry, "./cmd/ferry").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	if _, err := os.Stat(b.path("inputs-made")); err == nil {
 		return nil
@@ -65,19 +62,26 @@ func (b *bench) inputs() error {
 	return os.WriteFile(b.path("inputs-made"), nil, 0o666)
 }
 
+// build makes the working folder and the program to measure.
+func (b *bench) build() error {
+	if err := os.MkdirAll(b.dir, 0o777); err != nil {
+		return err
+	}
+	b.ferry = b.path("ferry")
+	fmt.Printf("%s/%s, %d cores, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	return run("go", "build", "-o", b.ferry, "./cmd/ferry")
+}
+
 // unpack fetches an npm package into a folder of its name under side.
 func (b *bench) unpack(name, version, side string) error {
 	dir := b.path(side, strings.ReplaceAll(strings.TrimPrefix(name, "@"), "/", "-"))
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	cmd := exec.Command("npm", "pack", "--silent", name+"@"+version)
-	cmd.Dir = b.dir
-	out, err := cmd.Output()
+	tgz, err := b.npm(name, version)
 	if err != nil {
-		return fmt.Errorf("npm pack %s@%s: %w", name, version, err)
+		return err
 	}
-	tgz := b.path(strings.TrimSpace(string(out)))
 	defer os.Remove(tgz)
 	if out, err := exec.Command("tar", "-xzf", tgz, "-C", dir).CombinedOutput(); err != nil {
 		return fmt.Errorf("tar: %w\n%s", err, out)

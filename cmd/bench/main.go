@@ -3,10 +3,11 @@
 // Command bench measures ferry beside its peers, in one run, on real input that
 // it fetches itself, and prints the tables of docs/benchmarks.md.
 //
-//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine|memory
+//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine|memory|delta
 //
-// Input comes from the Go toolchain and, by "npm pack", from the npm registry.
-// Peers are those found on PATH: restic, borg, zip. It needs about 25 GiB of disk
+// Input comes from the Go toolchain, by "npm pack" from the npm registry, and by
+// "apt-get download" from Debian. Peers are those found on PATH: restic, borg, zip,
+// xdelta3, bsdiff, zstd, hdiffz. It needs about 25 GiB of disk
 // for a while, and keeps what it fetched in FOLDER for the next run.
 package main
 
@@ -40,8 +41,12 @@ func main() {
 		err = b.measure(b.firstAdd, b.secondAdd, b.exports, b.checks, b.deltas)
 	case "memory":
 		err = b.measure(b.memory)
+	case "delta":
+		if err = b.build(); err == nil {
+			err = b.deltaTables()
+		}
 	default:
-		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory")
+		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 )
 
 // measure runs parts of the benchmark, on the same input.
@@ -14,7 +13,6 @@ func (b *bench) measure(parts ...func() error) error {
 	if err := b.inputs(); err != nil {
 		return err
 	}
-	fmt.Printf("%s/%s, %d cores, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	fmt.Printf("base %d bytes, target %d bytes; median of %d runs\n", size(b.path("base")), size(b.path("target")), b.runs)
 	for _, part := range parts {
 		if err := part(); err != nil {

@@ -125,6 +125,7 @@ const (
 	elfRel     = 1 // an object file
 	elfAlloc   = 2 // flag of sections that are loaded
 	elfExec    = 4 // flag of sections that hold code
+	elfTLS     = 0x400
 	elfSecSize = 64
 )
 
@@ -153,8 +154,8 @@ func parseELF(b []byte) *image {
 		}
 	}
 	loaded := func(flags, addr uint64) bool { return flags&elfAlloc != 0 && addr != 0 && !object }
-	each(func(_ uint32, flags, addr, _, size uint64) {
-		if loaded(flags, addr) && size > 0 && size < maxAddress && addr+size > addr {
+	each(func(kind uint32, flags, addr, _, size uint64) {
+		if loaded(flags, addr) && !(kind == elfNoBits && flags&elfTLS != 0) && size > 0 && size < maxAddress && addr+size > addr {
 			low, high = min(low, addr), max(high, addr+size)
 		}
 	})
@@ -169,6 +170,9 @@ func parseELF(b []byte) *image {
 	}
 	next := (high + 0xffff) &^ 0xffff
 	each(func(kind uint32, flags, addr, off, size uint64) {
+		if kind == elfNoBits && flags&elfTLS != 0 {
+			return // lies over what comes next: each thread has its own
+		}
 		if kind == 0 || size == 0 || size > maxAddress || off > uint64(len(b)) {
 			return
 		}

@@ -138,7 +138,7 @@ func changedFields(target, base []byte, matches []match, old, new *image) []chan
 // likelyOrigins lists what offsets may count from: the image itself, the field,
 // each section, and what a Go program's tables start at.
 func likelyOrigins(target, base []byte, old, new *image) []origin {
-	out := []origin{{kind: fromAddress}, {kind: fromSelf}}
+	out := []origin{{kind: fromAddress}, {kind: fromSelf}, {kind: fromAnchor}}
 	if len(old.sections) == len(new.sections) && len(old.sections) <= 64 {
 		for i, s := range old.sections {
 			out = append(out, origin{fromAddress, s.addr, new.sections[i].addr})

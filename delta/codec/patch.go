@@ -195,7 +195,7 @@ func decodeGuide(data []byte, base, size int) (*guide, error) {
 	for range r.upTo(maxOrigins) {
 		o := origin{kind: originKind(r.byte())}
 		o.old, o.new = uint32(r.upTo(maxAddress)), uint32(r.upTo(maxAddress))
-		if r.err == nil && (o.kind > scaled24 || o.old > g.old.extent) {
+		if r.err == nil && (o.kind > fromAnchor || o.old > g.old.extent) {
 			r.fail("origin outside its image")
 		}
 		g.origins = append(g.origins, o)

@@ -1,6 +1,10 @@
 package codec
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+	"sort"
+)
 
 // A field of an executable that refers to an address is predicted: its old value
 // says which address of the base it meant, the alignment says where that stands
@@ -23,6 +27,7 @@ type predictor struct {
 	lists    [][]uint8 // of origins
 	learned  []lesson  // by hash of the old address
 	tables   []table   // by origin; the last one is of fields that stay as they are
+	anchors  anchors
 
 	// truth is called for each field, by its place in the target, with what was
 	// predicted, and says what stands there. Places come in rising order.
@@ -55,6 +60,7 @@ const (
 	fromAddress originKind = iota // old + value
 	fromSelf                      // the field's own address + value
 	scaled24                      // old + 24 × value: index of an ELF symbol
+	fromAnchor                    // the address before the field that code refers to + value
 )
 
 // table holds how often an origin was right, by context, in 1/65536.
@@ -68,10 +74,11 @@ func newPredictor(base []byte, old, new *image, addrs *addrMap, origins []origin
 	p := &predictor{
 		base: base, old: old, new: new, addrs: addrs,
 		oldSects: old.byOffset(), newSects: new.byOffset(),
-		origins: origins, lists: lists, blocks: blocks,
+		lists: lists, blocks: blocks,
 		learned: make([]lesson, 1<<lessonBits),
 		tables:  make([]table, len(origins)+1),
 	}
+	p.setOrigins(origins)
 	p.codeLow = ^uint32(0)
 	for _, s := range old.sections {
 		if s.code {
@@ -87,6 +94,16 @@ func newPredictor(base []byte, old, new *image, addrs *addrMap, origins []origin
 		}
 	}
 	return p
+}
+
+// setOrigins makes origins those that guess knows.
+func (p *predictor) setOrigins(origins []origin) {
+	p.origins = origins
+	for _, o := range origins {
+		if o.kind == fromAnchor && p.anchors.at == nil {
+			p.anchors = findAnchors(p.base, p.old)
+		}
+	}
 }
 
 // where predicts where the byte at address a of the base stands in the target.
@@ -271,7 +288,7 @@ func (p *predictor) guess(k int, r run, i int, v uint32) (uint32, bool) {
 	o := &p.origins[k]
 	switch o.kind {
 	case fromAddress:
-		if v >= p.old.extent-o.old {
+		if o.old+v >= p.old.extent {
 			return 0, false
 		}
 		return p.where(o.old+v) - o.new, true
@@ -281,12 +298,79 @@ func (p *predictor) guess(k int, r run, i int, v uint32) (uint32, bool) {
 			return 0, false
 		}
 		return p.where(self+v) - (r.newAddr + uint32(i)), true
+	case fromAnchor:
+		anchor := p.anchors.before(r.oldAddr + uint32(i))
+		if anchor == 0 || anchor+v >= p.old.extent {
+			return 0, false
+		}
+		return p.where(anchor+v) - p.where(anchor), true
 	default:
 		if v >= (p.old.extent-o.old)/24 {
 			return 0, false
 		}
 		return (p.where(o.old+v*24) - o.new) / 24, true
 	}
+}
+
+// anchors are the addresses in data that code refers to: tables start there.
+type anchors struct {
+	at   []uint32 // ascending
+	last int      // index found last
+}
+
+// findAnchors scans the code of an image for RIP-relative operands.
+func findAnchors(b []byte, img *image) anchors {
+	seen := make([]uint64, img.extent/64+1)
+	code := make([]uint64, img.extent>>codePage/64+1)
+	for _, s := range img.sections {
+		if s.code {
+			for page := s.addr >> codePage; page <= (s.addr+s.size-1)>>codePage; page++ {
+				code[page/64] |= 1 << (page % 64)
+			}
+		}
+	}
+	n := 0
+	for _, s := range img.sections {
+		if !s.code || img.machine != amd64 {
+			continue
+		}
+		body := b[s.off : s.off+s.have]
+		for i := 1; i+5 <= len(body); i++ {
+			// lea
+			if body[i-1] != 0x8d || body[i]&0xc7 != 5 {
+				continue
+			}
+			a := s.addr + uint32(i) + 5 + binary.LittleEndian.Uint32(body[i+1:])
+			if a >= img.extent || code[a>>codePage/64]>>(a>>codePage%64)&1 != 0 || seen[a/64]>>(a%64)&1 != 0 {
+				continue
+			}
+			seen[a/64] |= 1 << (a % 64)
+			n++
+		}
+	}
+	at := make([]uint32, 1, n+1) // 0 comes before all others
+	for w, word := range seen {
+		for ; word != 0; word &= word - 1 {
+			at = append(at, uint32(w*64+bits.TrailingZeros64(word)))
+		}
+	}
+	return anchors{at: at}
+}
+
+// codePage is the length, as a power of two, of the pages that are code or not.
+const codePage = 12
+
+// before returns the last anchor that is not behind address a; 0 if there is none.
+func (s *anchors) before(a uint32) uint32 {
+	i := s.last
+	if s.at[i] > a || i+8 < len(s.at) && s.at[i+8] <= a {
+		i = sort.Search(len(s.at), func(i int) bool { return s.at[i] > a }) - 1
+	}
+	for i+1 < len(s.at) && s.at[i+1] <= a {
+		i++
+	}
+	s.last = i
+	return s.at[i]
 }
 
 // context says in what surroundings a value stands: how near to the last one of

@@ -24,9 +24,31 @@ func translate(target, base []byte, matches []match, old, new *image) []byte {
 	for _, m := range matches {
 		p.match(m)
 	}
-	p.origins = likelyOrigins(target, base, old, new)
-	p.translateRest(moved, target, matches)
+	p.setOrigins(likelyOrigins(target, base, old, new))
+	p.translateRest(moved, target, p.sound(moved, target, matches))
 	return moved
+}
+
+// sound returns the matches without those parts of data that differ much even
+// when translated: a table may have been aligned by what all its entries share.
+func (p *predictor) sound(moved, target []byte, matches []match) []match {
+	const block = 512
+	var out []match
+	for _, m := range matches {
+		runs(m, p.oldSects, p.newSects, func(r run) {
+			if r.oldSect == nil || r.oldSect.code {
+				out = append(out, match{r.at, r.from, r.n})
+				return
+			}
+			for i := 0; i < r.n; i += block {
+				n := min(block, r.n-i)
+				if equalBytes(moved[r.from+i:r.from+i+n], target[r.at+i:r.at+i+n]) >= n-n/10 {
+					out = append(out, match{r.at + i, r.from + i, n})
+				}
+			}
+		})
+	}
+	return out
 }
 
 // translateRest translates what no match covers: code as it is, and the 32-bit
