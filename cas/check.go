@@ -38,6 +38,7 @@ const (
 	ProblemDamagedIndex  = "damaged-index"  // an index file's bytes are not those of its name
 	ProblemNotIndexed    = "not-indexed"    // a pack holds blobs that no index knows
 	ProblemWrongIndex    = "wrong-index"    // an index places a blob where the pack has none
+	ProblemLostBase      = "lost-base"      // chunks are derived from what is not there
 	ProblemForeignObject = "foreign-object" // a file that does not belong in the store
 )
 
@@ -78,6 +79,7 @@ type checker struct {
 	mu      sync.Mutex
 	emit    func(Problem)
 	sum     CheckReport
+	derived map[Digest]bool       // derivations looked at
 	indexed map[[32]byte]*packSum // over all tables, equal entries once
 }
 
@@ -213,10 +215,62 @@ func (c *checker) checkPack(ctx context.Context, info backend.Info) error {
 	c.sum.Blobs += int64(len(entries))
 	c.sum.StoredBytes += info.Size
 	c.mu.Unlock()
+	if err := c.checkDerived(ctx, info.Name, entries); err != nil {
+		return err
+	}
 	if err := c.compareIndex(info.Name, id, entries); err != nil || whole {
 		return err
 	}
 	return c.damagedChunks(ctx, info.Name, entries)
+}
+
+// checkDerived reports derived frames of which something is missing.
+func (c *checker) checkDerived(ctx context.Context, name string, entries []index.Entry) error {
+	frame := int64(-1)
+	for _, e := range entries {
+		if e.Codec != pack.Derived || e.Frame == frame {
+			continue
+		}
+		frame = e.Frame
+		key, _, err := c.s.derivedKey(ctx, e)
+		if err == nil {
+			err = c.derivation(ctx, key)
+		}
+		if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotFound) {
+			k := Digest(e.Key)
+			c.report(Problem{Kind: ProblemLostBase, Object: name, Key: &k, Detail: fmt.Sprintf("frame at offset %d: %v", frame, err)})
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// derivation looks for all that a derivation needs, once.
+func (c *checker) derivation(ctx context.Context, key Digest) error {
+	c.mu.Lock()
+	done := c.derived[key]
+	if c.derived == nil {
+		c.derived = map[Digest]bool{}
+	}
+	c.derived[key] = true
+	c.mu.Unlock()
+	if done {
+		return nil
+	}
+	d, err := c.s.derivation(ctx, key)
+	if err != nil {
+		return err
+	}
+	for _, r := range append(d.base, d.patch...) {
+		if r.Key.IsZero() {
+			continue
+		}
+		if _, _, err := c.s.locate(r.Key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // compareIndex reports blobs that the indexes lack or place elsewhere.

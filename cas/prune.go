@@ -106,6 +106,10 @@ type pruner struct {
 	packs  map[[32]byte]*packUse
 	tables []*index.Table
 	marked []bitmap // live entries, per table
+
+	ctx     context.Context      // of the survey
+	frames  map[frameID]struct{} // derived frames whose derivation is kept
+	derived map[Digest]struct{}  // derivations whose parts are kept
 }
 
 // packUse is what a survey found of one pack.
@@ -144,6 +148,7 @@ func (p *pruner) survey(ctx context.Context) error {
 // look is a survey with the tables that are open.
 func (p *pruner) look(ctx context.Context) error {
 	p.packs = map[[32]byte]*packUse{}
+	p.ctx, p.frames, p.derived = ctx, map[frameID]struct{}{}, map[Digest]struct{}{}
 	infos, err := listAll(ctx, p.s.b, packDir)
 	if err != nil {
 		return err
@@ -187,8 +192,8 @@ type place struct {
 	e     index.Entry
 }
 
-// keep marks one place of a key as live: of several, one outside doomed packs,
-// and then the one in the pack of the lowest id.
+// keep marks one place of a key as live: of several, one outside doomed packs, then
+// one where it is derived, and then the one in the pack of the lowest id.
 func (p *pruner) keep(key Digest) error {
 	best, found := place{}, false
 	for i, t := range p.tables {
@@ -209,6 +214,42 @@ func (p *pruner) keep(key Digest) error {
 	if !p.marked[best.table].has(best.pos) {
 		p.marked[best.table].set(best.pos)
 		p.packs[best.e.Pack].live += int64(best.e.Size)
+		if best.e.Codec == pack.Derived {
+			return p.keepDerived(best.e)
+		}
+	}
+	return nil
+}
+
+// keepDerived keeps what a derived chunk is made of.
+func (p *pruner) keepDerived(e index.Entry) error {
+	id := frameID{e.Pack, e.Frame}
+	if _, done := p.frames[id]; done {
+		return nil
+	}
+	p.frames[id] = struct{}{}
+	key, _, err := p.s.derivedKey(p.ctx, e)
+	if err != nil {
+		return err
+	}
+	if _, done := p.derived[key]; done {
+		return nil
+	}
+	p.derived[key] = struct{}{}
+	d, err := p.s.derivation(p.ctx, key)
+	if err != nil {
+		return err
+	}
+	keys := []Digest{key, d.baseList}
+	for _, r := range slices.Concat(d.base, d.patch) {
+		if !r.Key.IsZero() {
+			keys = append(keys, r.Key)
+		}
+	}
+	for _, k := range keys {
+		if err := p.keep(k); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -217,6 +258,9 @@ func (p *pruner) better(a, b index.Entry) bool {
 	da, db := p.packs[a.Pack].doomed, p.packs[b.Pack].doomed
 	if da != db {
 		return db
+	}
+	if a.Codec != b.Codec && (a.Codec == pack.Derived || b.Codec == pack.Derived) {
+		return a.Codec == pack.Derived
 	}
 	return bytes.Compare(a.Pack[:], b.Pack[:]) < 0
 }
@@ -362,10 +406,16 @@ func (p *pruner) spareDamaged(ctx context.Context, chosen map[[32]byte]bool) err
 func (p *pruner) move(ctx context.Context, chosen map[[32]byte]bool) error {
 	tx := p.s.begin(ctx, chosen)
 	defer tx.Abort()
+	derived := map[frameID][]index.Entry{}
 	for i, t := range p.tables {
 		err := t.All(func(pos int64, e index.Entry) error {
 			if !chosen[e.Pack] || !p.marked[i].has(pos) {
 				return ctx.Err()
+			}
+			if e.Codec == pack.Derived {
+				id := frameID{e.Pack, e.Frame}
+				derived[id] = append(derived[id], e)
+				return nil
 			}
 			data, err := p.s.readBlob(ctx, e)
 			if err != nil {
@@ -381,6 +431,9 @@ func (p *pruner) move(ctx context.Context, chosen map[[32]byte]bool) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := tx.moveDerived(ctx, p.s, derived); err != nil {
+		return err
 	}
 	// The index must not be merged now: this call holds the lease.
 	return tx.finish()

@@ -48,6 +48,7 @@ type Store struct {
 	config  Config
 	dec     *pack.Decoder
 	frames  *frameCache
+	derived *derivedCache
 	session string // name of this session's lease; empty when read without one
 	release func()
 
@@ -88,7 +89,7 @@ func openUnindexed(ctx context.Context, b backend.Backend) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{b: b, config: config, dec: pack.NewDecoder(), frames: newFrameCache()}
+	s := &Store{b: b, config: config, dec: pack.NewDecoder(), frames: newFrameCache(), derived: newDerivedCache()}
 	s.session, s.release, err = beginSession(ctx, b)
 	if err != nil {
 		return nil, err
@@ -226,7 +227,8 @@ func packName(id [32]byte) string {
 	return packDir + h[:2] + "/" + h
 }
 
-// locate finds where key stands: outside doomed packs if it can, then in any.
+// locate finds where key stands: outside doomed packs if it can, then in any; in
+// each case rather as it is than derived.
 func (s *Store) locate(key Digest) (e index.Entry, doomed bool, err error) {
 	e, doomed, err = s.lookup(key)
 	if errors.Is(err, backend.ErrNotFound) { // a table was merged into another one
@@ -241,15 +243,21 @@ func (s *Store) locate(key Digest) (e index.Entry, doomed bool, err error) {
 func (s *Store) lookup(key Digest) (e index.Entry, doomed bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	found := false
+	const none = 4
+	rank := none
 	for name, t := range s.tables {
 		err := t.Find(key, func(_ int64, candidate index.Entry) bool {
-			_, bad := s.doomed[candidate.Pack]
-			if bad && found {
-				return true
+			r := 0
+			if candidate.Codec == pack.Derived {
+				r = 1
 			}
-			e, found, doomed = candidate, true, bad
-			return bad
+			if _, bad := s.doomed[candidate.Pack]; bad {
+				r += 2
+			}
+			if r < rank {
+				e, rank = candidate, r
+			}
+			return rank > 0
 		})
 		if errors.Is(err, index.ErrInvalid) {
 			return e, false, &CorruptError{Object: name, Off: -1, Key: key, Reason: err.Error() + " (run: ferry repair index)"}
@@ -257,14 +265,14 @@ func (s *Store) lookup(key Digest) (e index.Entry, doomed bool, err error) {
 		if err != nil {
 			return e, false, err
 		}
-		if found && !doomed {
+		if rank == 0 {
 			return e, false, nil
 		}
 	}
-	if !found {
+	if rank == none {
 		return e, false, &NotFoundError{What: "chunk", Name: key.String()}
 	}
-	return e, true, nil
+	return e, rank >= 2, nil
 }
 
 // Has reports whether a chunk can be read. Chunks in packs that a prune is about
@@ -342,6 +350,9 @@ func (s *Store) readFrame(ctx context.Context, e index.Entry) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if e.Codec == pack.Derived {
+		return s.derivedFrame(ctx, e, body)
 	}
 	plain, err := s.dec.Decode(e.Codec, body)
 	if err != nil {

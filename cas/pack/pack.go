@@ -41,6 +41,9 @@ type Codec uint8
 const (
 	Stored Codec = 0
 	Zstd   Codec = 1
+	// Derived frames hold none of their plain bytes: the store makes them of other
+	// chunks.
+	Derived Codec = 2
 )
 
 // Blob is an entry of the directory.

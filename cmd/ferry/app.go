@@ -69,7 +69,7 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 	root.AddCommand(
 		newAddCommand(a), newListCommand(a), newShowCommand(a), newLsCommand(a), newCatCommand(a), newDiffCommand(a),
 		newExportCommand(a), newDeltaCommand(a), newVerifyCommand(a),
-		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newPruneCommand(a), newStatsCommand(a), newVersionCommand(a),
+		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newOptimizeCommand(a), newPruneCommand(a), newStatsCommand(a), newVersionCommand(a),
 	)
 	return root
 }

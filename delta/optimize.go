@@ -1,0 +1,259 @@
+package delta
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"slices"
+	"sync"
+
+	"ferry/cas"
+	"ferry/delta/codec"
+	"ferry/manifest"
+)
+
+// OptimizeOptions say how to optimize an archive.
+type OptimizeOptions struct {
+	Effort codec.Effort
+	// Progress is told the bytes of files looked at; nil is allowed.
+	Progress cas.Counter
+	// Total, if set, is called once with the bytes that Progress will be told.
+	Total func(int64)
+}
+
+// OptimizeReport says what an optimization did. Sizes are bytes.
+type OptimizeReport struct {
+	Files    int   `json:"files"`          // looked at: releases of a file after its first
+	Derived  int   `json:"derived_files"`  // now made of an earlier release
+	Replaced int64 `json:"replaced_bytes"` // stored bytes that the next prunes free, about
+	Added    int64 `json:"added_bytes"`    // stored bytes that were written
+}
+
+// Optimize codes releases of a file against an earlier release of it in the store,
+// where that takes half the space or less. The chunks stay what they are, and every
+// one can be read from the store alone; what they took before is freed by the next
+// prunes. Interrupted, it keeps what it has finished, and the same call goes on.
+func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (OptimizeReport, error) {
+	var report OptimizeReport
+	jobs, err := lineages(ctx, a)
+	if err != nil {
+		return report, err
+	}
+	report.Files = len(jobs)
+	if opts.Total != nil {
+		total := int64(0)
+		for _, j := range jobs {
+			total += j.target.Size
+		}
+		opts.Total(total)
+	}
+	o, err := a.Store().Optimize(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer o.Abort()
+	if err := optimizeAll(ctx, a, o, jobs, opts, &report); err != nil {
+		return report, err
+	}
+	added, err := o.Commit()
+	report.Added = added.StoredBytes
+	return report, err
+}
+
+// derivable bounds the sizes in bytes of files that are worth deriving.
+const minDerivable, maxDerivable = 64 << 10, codec.MaxSize
+
+// optimizeJob is a file to be derived from another.
+type optimizeJob struct {
+	base, target manifest.Entry
+	refs         [2][]cas.Ref // of base and target
+	ready        chan struct{}
+	gain         int64
+	d            *cas.Derivation // nil if it does not pay
+	err          error
+}
+
+// lineages pairs each release of a file with the earlier one that it is to be
+// derived from: release n with the one whose number is n without its lowest bit.
+// So a file needs at most log2(n) others, one after the other, and the first stays
+// what it is.
+func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) {
+	versions, err := a.Versions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(versions, func(x, y manifest.Version) int {
+		return cmp.Or(cmp.Compare(x.Ref.Name, y.Ref.Name), x.Added.Compare(y.Added), cmp.Compare(x.Ref.Version, y.Ref.Version))
+	})
+	var jobs []*optimizeJob
+	done := map[cas.Digest]bool{} // files that have their place
+	var l lineage
+	name := ""
+	for _, v := range versions {
+		m, err := a.Manifest(ctx, v.Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Ref, err)
+		}
+		if name != v.Ref.Name {
+			name, l = v.Ref.Name, lineage{byPath: map[string]*releases{}}
+		}
+		l.next(m)
+		for _, e := range m.Entries {
+			if e.Type != manifest.TypeFile || e.Size < minDerivable || e.Size > maxDerivable || done[e.Digest] {
+				continue
+			}
+			done[e.Digest] = true
+			r := l.of(e.Path)
+			if n := len(r.files); n > 0 {
+				jobs = append(jobs, &optimizeJob{base: r.files[n&(n-1)], target: e, ready: make(chan struct{})})
+			}
+			r.files = append(r.files, e)
+		}
+	}
+	return jobs, nil
+}
+
+// lineage follows files through the versions of a package.
+type lineage struct {
+	byPath map[string]*releases
+	gone   map[string][]string // by base name: paths of the versions before that this one lacks
+}
+
+// releases are the different contents of a file, oldest first.
+type releases struct{ files []manifest.Entry }
+
+// next begins a version.
+func (l *lineage) next(m *manifest.Manifest) {
+	l.gone = map[string][]string{}
+	for p := range l.byPath {
+		if _, ok := m.Find(p); !ok {
+			l.gone[path.Base(p)] = append(l.gone[path.Base(p)], p)
+		}
+	}
+	for _, paths := range l.gone {
+		slices.Sort(paths)
+	}
+}
+
+// of returns the releases of the file at p: also where it stood elsewhere, under
+// the same name, in a version before.
+func (l *lineage) of(p string) *releases {
+	if r := l.byPath[p]; r != nil {
+		return r
+	}
+	r, most := &releases{}, -1
+	for _, old := range l.gone[path.Base(p)] {
+		if n := commonBytes(old, p); n > most {
+			r, most = l.byPath[old], n
+		}
+	}
+	l.byPath[p] = r
+	return r
+}
+
+// optimizeAll codes on all cores, and stores in order.
+func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, jobs []*optimizeJob, opts OptimizeOptions, report *OptimizeReport) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	memory := newMemory(createMemory)
+	n := runtime.GOMAXPROCS(0)
+	queue, work := make(chan *optimizeJob, n), make(chan *optimizeJob, n)
+	var mu sync.Mutex // of o
+	for range n {
+		wg.Go(func() {
+			for j := range work {
+				j.err = j.code(ctx, a, o, &mu, memory, opts.Effort)
+				close(j.ready)
+			}
+		})
+	}
+	wg.Go(func() {
+		defer close(work)
+		defer close(queue)
+		for _, j := range jobs {
+			select {
+			case queue <- j:
+			case <-ctx.Done():
+				return
+			}
+			work <- j
+		}
+	})
+	for j := range queue {
+		<-j.ready
+		if j.err != nil {
+			return fmt.Errorf("%s: %w", j.target.Path, j.err)
+		}
+		if j.d != nil {
+			mu.Lock()
+			replaced, err := o.Derive(*j.d, j.refs[1])
+			mu.Unlock()
+			if err != nil {
+				return err
+			}
+			if replaced > 0 {
+				report.Derived++
+				report.Replaced += j.gain
+			}
+		}
+		if opts.Progress != nil {
+			opts.Progress.Add(j.target.Size)
+		}
+		j.d, j.refs = nil, [2][]cas.Ref{}
+	}
+	return ctx.Err()
+}
+
+// code finds out whether a file is worth deriving, and how.
+func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, mu *sync.Mutex, memory *memory, effort codec.Effort) error {
+	for i, e := range []manifest.Entry{j.base, j.target} {
+		chunks, err := a.Chunks(ctx, e)
+		if err != nil {
+			return err
+		}
+		if err := covers(chunks, e.Size); err != nil {
+			return nil // a container: its parts are files of their own
+		}
+		for _, c := range chunks {
+			j.refs[i] = append(j.refs[i], cas.Ref{Key: c.Key, Size: c.Size})
+		}
+	}
+	mu.Lock()
+	gain, err := o.Gain(j.refs[0], j.refs[1])
+	mu.Unlock()
+	if err != nil || gain < minDerivable/4 {
+		return err
+	}
+	need := codec.EncodeMemory(j.target.Size, j.base.Size, effort)
+	if err := memory.acquire(ctx, need); err != nil {
+		return err
+	}
+	defer memory.release(need)
+	var plain [2][]byte
+	for i, e := range []manifest.Entry{j.base, j.target} {
+		var buf bytes.Buffer
+		buf.Grow(int(e.Size))
+		if err := a.WriteFile(ctx, &buf, e); err != nil {
+			return err
+		}
+		plain[i] = buf.Bytes()
+	}
+	patch, kind := codec.Encode(nil, plain[1], plain[0], effort)
+	// The list of its base and the derivation itself take something, too.
+	if !kind.NeedsBase() || int64(len(patch)+40*len(j.refs[0])) > gain/2 {
+		return nil
+	}
+	back, err := codec.Decode(nil, patch, plain[0], kind, len(plain[1]))
+	if err != nil || !bytes.Equal(back, plain[1]) {
+		return errors.Join(errors.New("the patch does not give what it was made of: is this machine's memory sound?"), err)
+	}
+	j.gain = gain
+	j.d = &cas.Derivation{Kind: kind, Size: j.target.Size, Base: j.refs[0], Patch: patch}
+	return nil
+}
