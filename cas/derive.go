@@ -162,24 +162,47 @@ func (s *Store) derivation(ctx context.Context, key Digest) (*derivation, error)
 // depthKey is the context's key of the depth of the derivation being read.
 type depthKey struct{}
 
-// derivedFrame makes the plain bytes of a derived frame.
-func (s *Store) derivedFrame(ctx context.Context, e index.Entry, body []byte) ([]byte, error) {
-	corrupt := func(err error) error {
-		return &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: err.Error()}
-	}
-	key, pieces, err := parseDerived(body)
-	if err != nil {
-		return nil, corrupt(err)
-	}
-	d, err := s.derivation(ctx, key)
+// derivedBlob makes a derived chunk. It does not go through the cache of frames:
+// there, one that needs itself would wait for itself.
+func (s *Store) derivedBlob(ctx context.Context, e index.Entry) ([]byte, error) {
+	key, pieces, err := s.derivedKey(ctx, e)
 	if err != nil {
 		return nil, err
 	}
-	outer, nested := ctx.Value(depthKey{}).(int)
-	if nested && d.depth >= outer {
-		return nil, corrupt(fmt.Errorf("derivation %s needs one that is not below it", key.Short()))
+	corrupt := func(reason string) error {
+		return &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: reason}
 	}
-	if !nested && !s.derived.has(key) {
+	at := 0
+	i := slices.IndexFunc(pieces, func(p derivedPiece) bool { at += p.size; return at > e.Off })
+	if i < 0 || at-pieces[i].size != e.Off || pieces[i].size != e.Size {
+		return nil, corrupt("is no piece of its derived frame")
+	}
+	outer, nested := ctx.Value(depthKey{}).(int)
+	whole, depth, ok := s.derived.find(key)
+	if !ok {
+		d, err := s.derivation(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if depth = d.depth; !nested || depth < outer {
+			if whole, err = s.makeDerived(ctx, key, d, nested); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if nested && depth >= outer {
+		return nil, corrupt("derivation " + key.Short() + " is needed by one that is not above it")
+	}
+	p := pieces[i]
+	if p.off > len(whole) || p.size > len(whole)-p.off {
+		return nil, corrupt(errDerivation.Error())
+	}
+	return whole[p.off : p.off+p.size : p.off+p.size], nil
+}
+
+// makeDerived makes what a derivation makes, or waits for another that does so.
+func (s *Store) makeDerived(ctx context.Context, key Digest, d *derivation, nested bool) ([]byte, error) {
+	if !nested {
 		// Only the outermost waits for memory, and before others can wait for what it
 		// makes: what that needs comes out of its share.
 		share := min(maxDerived, 2*d.size+sizeOf(d.base))
@@ -188,20 +211,9 @@ func (s *Store) derivedFrame(ctx context.Context, e index.Entry, body []byte) ([
 		}
 		defer s.derived.memory.release(share)
 	}
-	whole, err := s.derived.get(key, int(d.size), func() ([]byte, error) {
+	return s.derived.get(key, d, func() ([]byte, error) {
 		return s.derive(context.WithValue(ctx, depthKey{}, d.depth), key, d)
 	})
-	if err != nil {
-		return nil, err
-	}
-	var plain []byte
-	for _, p := range pieces {
-		if p.off > len(whole) || p.size > len(whole)-p.off {
-			return nil, corrupt(errDerivation)
-		}
-		plain = append(plain, whole[p.off:p.off+p.size]...)
-	}
-	return plain, nil
 }
 
 // derive makes what a derivation makes.
@@ -277,39 +289,45 @@ type derivedCache struct {
 	mu    sync.Mutex
 	byKey map[Digest]*list.Element
 	order *list.List // of *derivedBytes, last used first
+
+	parsed map[frameID]parsedFrame
 }
 
 type derivedBytes struct {
 	key   Digest
 	size  int
+	depth int
 	ready chan struct{}
 	plain []byte
 	err   error
 }
 
 func newDerivedCache() *derivedCache {
-	return &derivedCache{memory: newBudget(maxDerived), byKey: map[Digest]*list.Element{}, order: list.New()}
+	return &derivedCache{memory: newBudget(maxDerived), byKey: map[Digest]*list.Element{}, order: list.New(), parsed: map[frameID]parsedFrame{}}
 }
 
-// has reports whether the bytes under key are at hand.
-func (c *derivedCache) has(key Digest) bool {
+// find returns the bytes under key, and the depth of what makes them, if they are at
+// hand.
+func (c *derivedCache) find(key Digest) (plain []byte, depth int, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	el, ok := c.byKey[key]
 	if !ok {
-		return false
+		return nil, 0, false
 	}
+	d := el.Value.(*derivedBytes)
 	select {
-	case <-el.Value.(*derivedBytes).ready:
-		return true
+	case <-d.ready:
+		c.order.MoveToFront(el)
+		return d.plain, d.depth, d.err == nil
 	default:
-		return false
+		return nil, 0, false
 	}
 }
 
 // get returns the bytes under key, calling load when they are not at hand. Failures
 // are not kept.
-func (c *derivedCache) get(key Digest, size int, load func() ([]byte, error)) ([]byte, error) {
+func (c *derivedCache) get(key Digest, of *derivation, load func() ([]byte, error)) ([]byte, error) {
 	c.mu.Lock()
 	if el, ok := c.byKey[key]; ok {
 		c.order.MoveToFront(el)
@@ -321,7 +339,7 @@ func (c *derivedCache) get(key Digest, size int, load func() ([]byte, error)) ([
 		}
 		return d.plain, nil
 	}
-	d := &derivedBytes{key: key, size: size, ready: make(chan struct{})}
+	d := &derivedBytes{key: key, size: int(of.size), depth: of.depth, ready: make(chan struct{})}
 	c.byKey[key] = c.order.PushFront(d)
 	c.mu.Unlock()
 	d.plain, d.err = load()
@@ -444,10 +462,44 @@ func (o *Optimizer) survey(ctx context.Context) error {
 	return nil
 }
 
+// parsedFrame is the body of a derived frame.
+type parsedFrame struct {
+	key    Digest
+	pieces []derivedPiece
+}
+
+// maxParsed bounds the bodies kept.
+const maxParsed = 64
+
 // derivedKey reads a derived frame's body.
 func (s *Store) derivedKey(ctx context.Context, e index.Entry) (Digest, []derivedPiece, error) {
+	id := frameID{e.Pack, e.Frame}
+	c := s.derived
+	c.mu.Lock()
+	f, ok := c.parsed[id]
+	c.mu.Unlock()
+	if ok {
+		return f.key, f.pieces, nil
+	}
+	key, pieces, err := s.readDerivedKey(ctx, e)
+	if err == nil {
+		c.mu.Lock()
+		if len(c.parsed) >= maxParsed {
+			clear(c.parsed)
+		}
+		c.parsed[id] = parsedFrame{key, pieces}
+		c.mu.Unlock()
+	}
+	return key, pieces, err
+}
+
+func (s *Store) readDerivedKey(ctx context.Context, e index.Entry) (Digest, []derivedPiece, error) {
 	body := make([]byte, e.Stored)
-	if err := s.b.ReadAt(ctx, packName(e.Pack), body, e.Frame); err != nil {
+	err := s.b.ReadAt(ctx, packName(e.Pack), body, e.Frame)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return Digest{}, nil, &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: "the pack is truncated"}
+	}
+	if err != nil {
 		return Digest{}, nil, err
 	}
 	key, pieces, err := parseDerived(body)

@@ -53,6 +53,7 @@ func TestFaults(t *testing.T) {
 	}{
 		{"add and prune", empty, newCatalogue(), scenario},
 		{"merge", filled, filling, mergeScenario},
+		{"optimize", empty, newCatalogue(), optimizeScenario},
 	} {
 		for _, f := range []struct {
 			name string

@@ -328,6 +328,21 @@ func (s *Store) get(ctx context.Context, key Digest) ([]byte, index.Entry, error
 
 // readBlob reads the blob at e, and verifies it if e says that it is a chunk.
 func (s *Store) readBlob(ctx context.Context, e index.Entry) ([]byte, error) {
+	data, err := s.frameBlob(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if e.Kind == pack.Chunk && Sum(data) != e.Key {
+		return nil, &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: "bytes do not hash to their key"}
+	}
+	return data, nil
+}
+
+// frameBlob reads the blob at e.
+func (s *Store) frameBlob(ctx context.Context, e index.Entry) ([]byte, error) {
+	if e.Codec == pack.Derived {
+		return s.derivedBlob(ctx, e)
+	}
 	frame, err := s.frames.get(frameID{e.Pack, e.Frame}, func() ([]byte, error) { return s.readFrame(ctx, e) })
 	if err != nil {
 		return nil, err
@@ -335,11 +350,7 @@ func (s *Store) readBlob(ctx context.Context, e index.Entry) ([]byte, error) {
 	if e.Off+e.Size > len(frame) {
 		return nil, &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: "lies outside its frame"}
 	}
-	data := frame[e.Off : e.Off+e.Size : e.Off+e.Size]
-	if e.Kind == pack.Chunk && Sum(data) != e.Key {
-		return nil, &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: "bytes do not hash to their key"}
-	}
-	return data, nil
+	return frame[e.Off : e.Off+e.Size : e.Off+e.Size], nil
 }
 
 func (s *Store) readFrame(ctx context.Context, e index.Entry) ([]byte, error) {
@@ -350,9 +361,6 @@ func (s *Store) readFrame(ctx context.Context, e index.Entry) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, err
-	}
-	if e.Codec == pack.Derived {
-		return s.derivedFrame(ctx, e, body)
 	}
 	plain, err := s.dec.Decode(e.Codec, body)
 	if err != nil {

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 //	cut PATH SIZE               truncate a file
 //	age PATH TIME               set a file's time
 //	copytree FROM TO            copy a folder, times and modes included
+//	mkreleases DIR N            make N releases of a program that changes a little
 //	mkzip DIR ARCHIVE           pack a folder; so do mktar and mktargz
 //	zipnames ARCHIVE NAME…      write a zip of entries with just these names; a
 //	                            name LINK->TARGET makes a symbolic link
@@ -67,22 +68,23 @@ func TestScript(t *testing.T) {
 		Condition:          scriptCondition,
 		RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ferry":     cmdFerry,
-			"exit":      cmdExit,
-			"jsonfield": cmdJSONField,
-			"mkfile":    cmdMkfile,
-			"edit":      cmdEdit,
-			"flip":      cmdFlip,
-			"cut":       cmdCut,
-			"age":       cmdAge,
-			"copytree":  cmdCopyTree,
-			"mkzip":     cmdMkzip,
-			"mktar":     cmdMktar,
-			"mktargz":   cmdMktargz,
-			"zipnames":  cmdZipNames,
-			"sametree":  cmdSameTree,
-			"sample":    cmdSample,
-			"hold":      cmdHold,
+			"ferry":      cmdFerry,
+			"exit":       cmdExit,
+			"jsonfield":  cmdJSONField,
+			"mkfile":     cmdMkfile,
+			"edit":       cmdEdit,
+			"flip":       cmdFlip,
+			"cut":        cmdCut,
+			"age":        cmdAge,
+			"copytree":   cmdCopyTree,
+			"mkreleases": cmdMkReleases,
+			"mkzip":      cmdMkzip,
+			"mktar":      cmdMktar,
+			"mktargz":    cmdMktargz,
+			"zipnames":   cmdZipNames,
+			"sametree":   cmdSameTree,
+			"sample":     cmdSample,
+			"hold":       cmdHold,
 		},
 	})
 }

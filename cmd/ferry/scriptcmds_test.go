@@ -50,6 +50,21 @@ func seededBytes(size int64, seed uint64) []byte {
 	return b
 }
 
+// cmdMkReleases writes n releases of a file, DIR/0/bin/app and so on: each differs in
+// single bytes, one in each 8 KiB, from the one before.
+func cmdMkReleases(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, args, 2, "mkreleases DIR N")
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	data := seededBytes(1<<20, 77)
+	for i := range n {
+		for at := i * 501; i > 0 && at < len(data); at += 8 << 10 {
+			data[at] += byte(i)
+		}
+		ts.Check(writeFile(ts.MkAbs(filepath.Join(args[0], strconv.Itoa(i), "bin", "app")), data, 0o755, sampleTime))
+	}
+}
+
 // writeFile writes a file and sets its time, making the folders above it.
 func writeFile(path string, data []byte, mode fs.FileMode, t time.Time) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {

@@ -1,0 +1,89 @@
+package delta
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"ferry/cas/backend"
+	"ferry/chunking"
+	"ferry/manifest"
+	"ferry/manifest/tree"
+)
+
+// archiveOf makes an archive of versions 0, 1 … of a package.
+func archiveOf(t *testing.T, versions ...files) *manifest.Archive {
+	t.Helper()
+	b := backend.NewLocal(t.TempDir())
+	must(t, manifest.CreateArchive(t.Context(), b, chunking.Default()))
+	a, err := manifest.OpenArchive(t.Context(), b)
+	must(t, err)
+	t.Cleanup(func() { a.Close() })
+	for i, f := range versions {
+		tr, err := tree.Open(f.write(t), tree.Options{})
+		must(t, err)
+		m, _, err := a.Add(t.Context(), tr, manifest.AddOptions{})
+		must(t, err)
+		must(t, tr.Close())
+		_, err = a.Tag(t.Context(), manifest.Ref{Name: "app", Version: fmt.Sprint(i)}, m, "", time.Unix(int64(1000+i), 0), false)
+		must(t, err)
+	}
+	return a
+}
+
+// rebuilt returns release n of a program: every 4 KiB a byte is another one.
+func rebuilt(seed uint64, n int) string {
+	b := []byte(bytesOf(seed, 400<<10))
+	for i := range n {
+		for at := i * 331; at < len(b); at += 4 << 10 {
+			b[at] ^= byte(i + 1)
+		}
+	}
+	return string(b)
+}
+
+func TestOptimizeLineages(t *testing.T) {
+	a := archiveOf(t,
+		files{"bin/tool": rebuilt(1, 0), "old/lib.so": rebuilt(2, 0), "small": "abc", "other": bytesOf(9, 200<<10)},
+		files{"bin/tool": rebuilt(1, 1), "old/lib.so": rebuilt(2, 0), "small": "abd", "other": bytesOf(10, 200<<10)},
+		files{"bin/tool": rebuilt(1, 2), "new/lib.so": rebuilt(2, 1), "small": "abe", "other": bytesOf(11, 200<<10)},
+		files{"bin/tool": rebuilt(1, 3), "new/lib.so": rebuilt(2, 2), "small": "abf"},
+	)
+	jobs, err := lineages(t.Context(), a)
+	must(t, err)
+	var got []string
+	for _, j := range jobs {
+		got = append(got, fmt.Sprintf("%s of %s", j.target.Path, j.base.Path))
+	}
+	want := "other of other, bin/tool of bin/tool, bin/tool of bin/tool, other of other, new/lib.so of old/lib.so, bin/tool of bin/tool, new/lib.so of old/lib.so"
+	for _, line := range strings.Split(want, ", ") {
+		found := false
+		for i, g := range got {
+			if g == line {
+				got[i], found = "", true
+				break
+			}
+		}
+		if !found {
+			t.Errorf("%q is missing in %q", line, got)
+		}
+	}
+	if extra := strings.Trim(strings.Join(got, ""), " "); extra != "" {
+		t.Errorf("more than wanted: %q", extra)
+	}
+	r, err := Optimize(t.Context(), a, OptimizeOptions{})
+	must(t, err)
+	// What resembles nothing stays what it is.
+	if r.Files != 7 || r.Derived != 5 {
+		t.Errorf("Optimize looked at %d files and derived %d, want 7 and 5", r.Files, r.Derived)
+	}
+	if r.Added > r.Replaced/4 {
+		t.Errorf("Optimize wrote %d bytes in place of %d", r.Added, r.Replaced)
+	}
+	again, err := Optimize(t.Context(), a, OptimizeOptions{})
+	must(t, err)
+	if again.Derived != 0 {
+		t.Errorf("a second call derived %d files", again.Derived)
+	}
+}
