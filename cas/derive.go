@@ -515,9 +515,6 @@ func (o *Optimizer) use(base []Ref) {
 	}
 }
 
-// overhead is what a derived chunk takes besides the patch, in bytes, about: its
-// entry in the directory is there either way.
-const overhead = 8
 
 // Gain estimates the stored bytes of those chunks of target that a derivation
 // against base could replace.

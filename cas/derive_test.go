@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,10 +42,16 @@ func joined(refs []Ref, v version) (out []byte) {
 func deriveRelease(o *Optimizer, base, n int) (int, error) {
 	baseRefs, baseVersion := release(base)
 	refs, v := release(n)
-	plain := joined(refs, v)
-	patch, kind := codec.Encode(nil, plain, joined(baseRefs, baseVersion), codec.Default)
-	return o.Derive(Derivation{Kind: kind, Size: int64(len(plain)), Base: baseRefs, Patch: patch}, refs)
+	d, ok := patches.Load([2]int{base, n})
+	if !ok { // coding takes longer than all else
+		plain := joined(refs, v)
+		patch, kind := codec.Encode(nil, plain, joined(baseRefs, baseVersion), codec.Fast)
+		d, _ = patches.LoadOrStore([2]int{base, n}, Derivation{Kind: kind, Size: int64(len(plain)), Base: baseRefs, Patch: patch})
+	}
+	return o.Derive(d.(Derivation), refs)
 }
+
+var patches sync.Map // of Derivation, by the numbers of the releases
 
 // optimizeReleases derives releases 1 to n-1, each from the one whose number lacks
 // its lowest bit.

@@ -89,6 +89,7 @@ type creator struct {
 	sources  map[cas.Digest]int // into plan.sources
 	drafts   []*draft
 	memory   *memory
+	costs    []int // of windows: their share of the payload in bytes
 
 	fromTarget *contents
 	fromBase   *contents // by digest
@@ -252,7 +253,7 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	needData, err := json.Marshal(need)
+	needData, err := json.Marshal(need.shortened(&c.plan))
 	if err != nil {
 		return nil, err
 	}
@@ -318,12 +319,45 @@ func createEntry(zw *zip.Writer, name string, method uint16) (io.Writer, error) 
 	return zw.CreateHeader(&zip.FileHeader{Name: name, Method: method, ModifiedDate: 1<<5 | 1})
 }
 
-// coded is a window on its way into the delta.
-type coded struct {
-	i     int
-	ready chan struct{}
-	data  []byte
-	err   error
+// unit is windows that are coded together, on their way into the delta.
+type unit struct {
+	first, n int
+	ready    chan struct{}
+	data     []byte
+	err      error
+}
+
+// Bounds of what is grouped: small windows, that compress better together.
+const (
+	groupItem  = 1 << 20  // plain bytes of a window, and of its base a few times that
+	groupPlain = 16 << 20 // plain bytes of a group
+	groupBase  = 48 << 20 // base bytes of a group
+)
+
+// units divides the windows.
+func (c *creator) units() []*unit {
+	var units []*unit
+	var cur *unit
+	plain, base := int64(0), int64(0)
+	for i, w := range c.plan.windows {
+		dict := int64(0)
+		for _, s := range w.dict {
+			dict += s.size
+		}
+		if int64(w.plain) > groupItem || dict > 4*groupItem {
+			cur = nil
+			units = append(units, &unit{first: i, n: 1, ready: make(chan struct{})})
+			continue
+		}
+		plain, base = plain+int64(w.plain), base+dict
+		if cur == nil || plain > groupPlain || base > groupBase || cur.n == codec.MaxItems {
+			plain, base = int64(w.plain), dict
+			cur = &unit{first: i, ready: make(chan struct{})}
+			units = append(units, cur)
+		}
+		cur.n++
+	}
+	return units
 }
 
 // writePayload codes the windows on all cores and writes them in order.
@@ -335,101 +369,147 @@ func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
 		}
 		c.opts.Total(sum)
 	}
+	c.costs = make([]int, len(c.plan.windows))
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	n := runtime.GOMAXPROCS(0)
-	queue, work := make(chan *coded, n), make(chan *coded, n)
+	queue, work := make(chan *unit, n), make(chan *unit, n)
 	for range n {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for job := range work {
-				job.data, job.err = c.codeWindow(ctx, job.i)
-				close(job.ready)
+		wg.Go(func() {
+			for u := range work {
+				u.data, u.err = c.code(ctx, u)
+				close(u.ready)
 			}
-		}()
+		})
 	}
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
+	wg.Go(func() {
 		defer close(work)
 		defer close(queue)
-		for i := range c.plan.windows {
-			job := &coded{i: i, ready: make(chan struct{})}
+		for _, u := range c.units() {
 			select {
-			case queue <- job:
+			case queue <- u:
 			case <-ctx.Done():
 				return
 			}
-			work <- job
+			work <- u
 		}
-	}()
+	})
 	at := payloadAt{file: -1}
 	var entry io.Writer
-	for job := range queue {
-		<-job.ready
-		if job.err != nil {
-			return job.err
+	for u := range queue {
+		<-u.ready
+		if u.err != nil {
+			return u.err
 		}
-		w := &c.plan.windows[job.i]
-		if job.i > 0 {
-			prev := c.plan.windows[job.i-1]
-			w.at = prev.at.next(prev.coded)
-		}
-		if w.at.file != at.file {
-			var err error
-			if entry, err = createEntry(zw, payloadName(w.at.file), zip.Store); err != nil {
-				return err
+		for i := u.first; i < u.first+u.n; i++ {
+			w := &c.plan.windows[i]
+			if i > 0 {
+				prev := c.plan.windows[i-1]
+				w.at = prev.at.next(prev.coded)
+			}
+			if w.at.file != at.file {
+				var err error
+				if entry, err = createEntry(zw, payloadName(w.at.file), zip.Store); err != nil {
+					return err
+				}
+			}
+			at = w.at
+			if i == u.first {
+				if _, err := entry.Write(u.data); err != nil {
+					return err
+				}
+			}
+			if c.opts.Progress != nil {
+				c.opts.Progress.Add(int64(w.plain))
 			}
 		}
-		at = w.at
-		if _, err := entry.Write(job.data); err != nil {
-			return err
-		}
-		if c.opts.Progress != nil {
-			c.opts.Progress.Add(int64(c.plan.windows[job.i].plain))
-		}
+		u.data = nil
 	}
 	return ctx.Err()
 }
 
-// codeWindow reads and codes a window, and proves that it decodes.
-func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
+// code codes a unit, and proves that it decodes.
+func (c *creator) code(ctx context.Context, u *unit) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w := &c.plan.windows[i]
-	base := int64(0)
-	for _, s := range w.dict {
-		base += s.size
+	plain, base := int64(0), int64(0)
+	for _, w := range c.plan.windows[u.first : u.first+u.n] {
+		plain += int64(w.plain)
+		for _, s := range w.dict {
+			base += s.size
+		}
 	}
-	memory := codec.EncodeMemory(int64(w.plain), base, c.opts.Effort)
+	memory := codec.EncodeMemory(plain, base, c.opts.Effort)
 	if err := c.memory.acquire(ctx, memory); err != nil {
 		return nil, err
 	}
 	defer c.memory.release(memory)
-	plain := make([]byte, 0, w.plain)
-	var err error
-	for _, p := range c.drafts[i].pieces {
-		if plain, err = c.fromTarget.read(ctx, plain, c.target.Manifest.Entries[p.entry].Path, p.off, p.size); err != nil {
-			return nil, fmt.Errorf("%s: %w", c.target.Label, err)
+	if u.n == 1 {
+		return c.codeWindow(ctx, u.first)
+	}
+	items := make([]codec.Item, u.n)
+	for k := range items {
+		var err error
+		if items[k], err = c.item(ctx, u.first+k); err != nil {
+			return nil, err
 		}
 	}
-	dict, err := c.dictionary(ctx, w.dict)
+	data, shares := codec.EncodeGroup(nil, items, c.opts.Effort)
+	g, err := codec.OpenGroup(data)
+	if err != nil {
+		return nil, fmt.Errorf("a group of windows from %d on: %w", u.first, err)
+	}
+	for k, item := range items {
+		i := u.first + k
+		back, err := g.Decode(nil, k, item.Base, len(item.Target))
+		if err != nil || !bytes.Equal(back, item.Target) {
+			return nil, c.unsound(i, err)
+		}
+		w := &c.plan.windows[i]
+		w.kind, w.coded, w.check = codec.Grouped, 0, checkOf(item.Target)
+		c.costs[i] = shares[k]
+	}
+	c.plan.windows[u.first].coded = len(data)
+	return data, nil
+}
+
+func (c *creator) unsound(window int, err error) error {
+	return fmt.Errorf("window %d does not decode to what it was made of (%v): is this machine's memory sound?", window, err)
+}
+
+// item reads what window i holds, and what it is coded against.
+func (c *creator) item(ctx context.Context, i int) (item codec.Item, err error) {
+	w := &c.plan.windows[i]
+	item.Target = make([]byte, 0, w.plain)
+	for _, p := range c.drafts[i].pieces {
+		if item.Target, err = c.fromTarget.read(ctx, item.Target, c.target.Manifest.Entries[p.entry].Path, p.off, p.size); err != nil {
+			return item, fmt.Errorf("%s: %w", c.target.Label, err)
+		}
+	}
+	item.Base, err = c.dictionary(ctx, w.dict)
+	return item, err
+}
+
+// codeWindow codes a window of its own.
+func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
+	w := &c.plan.windows[i]
+	item, err := c.item(ctx, i)
 	if err != nil {
 		return nil, err
 	}
-	data, kind := codec.Encode(nil, plain, dict, c.opts.Effort)
+	data, kind := codec.Encode(nil, item.Target, item.Base, c.opts.Effort)
 	if !kind.NeedsBase() {
-		w.dict, dict = nil, nil
+		w.dict, item.Base = nil, nil
 	}
-	back, err := codec.Decode(nil, data, dict, kind, len(plain))
-	if err != nil || !bytes.Equal(back, plain) {
-		return nil, fmt.Errorf("window %d does not decode to what it was made of (%v): is this machine's memory sound?", i, err)
+	back, err := codec.Decode(nil, data, item.Base, kind, len(item.Target))
+	if err != nil || !bytes.Equal(back, item.Target) {
+		return nil, c.unsound(i, err)
 	}
-	w.kind, w.coded, w.check = kind, len(data), checkOf(plain)
+	w.kind, w.coded, w.check = kind, len(data), checkOf(item.Target)
+	c.costs[i] = len(data)
 	return data, nil
 }
 

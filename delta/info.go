@@ -50,7 +50,6 @@ type InfoFile struct {
 	Change manifest.ChangeKind `json:"change"`
 	From   string              `json:"from,omitempty"` // base path that it comes from
 	Size   int64               `json:"size_bytes"`
-	Digest string              `json:"digest,omitempty"`
 	// Cost is its share of the payload in bytes; shared windows are divided by
 	// the plain bytes that each file has in them.
 	Cost int64 `json:"cost_bytes"`
@@ -125,7 +124,7 @@ func (c *creator) infoFile(ch manifest.Change, g *program) InfoFile {
 	if ch.Target.Type != manifest.TypeFile {
 		return f
 	}
-	f.Digest, f.How = ch.Target.Digest.String(), "copied from the base"
+	f.How = "copied from the base"
 	if g == nil { // stands in the base, only its mode or time differ
 		f.Copied = f.Size
 		return f
@@ -140,7 +139,7 @@ func (c *creator) infoFile(ch manifest.Change, g *program) InfoFile {
 		case opWindow:
 			w := c.plan.windows[o.ref]
 			f.New += o.size
-			f.Cost += int64(w.coded) * o.size / int64(w.plain)
+			f.Cost += int64(c.costs[o.ref]) * o.size / int64(w.plain)
 			kinds[w.kind.String()] = true
 			if ch.Kind == manifest.Added && f.From == "" && len(w.dict) > 0 {
 				f.From = c.otherPath(w.dict[0].source, f.Path)

@@ -36,7 +36,7 @@ type needFile struct {
 type needRange struct {
 	Off    int64      `json:"off"`
 	Size   int64      `json:"size_bytes"`
-	Digest cas.Digest `json:"digest"`
+	Digest cas.Digest `json:"digest,omitzero"` // absent of a whole file: the plan has it
 }
 
 // neededFile is a base entry that the target has no more, or another way.
@@ -46,6 +46,59 @@ type neededFile struct {
 	Size   int64         `json:"size_bytes,omitempty"`
 	Digest *cas.Digest   `json:"digest,omitempty"`
 	Link   string        `json:"link,omitempty"`
+}
+
+// shortened returns the need without digests that the plan has, too: of sources.
+func (n *need) shortened(p *plan) *need {
+	out := &need{Format: n.Format, Bases: slices.Clone(n.Bases)}
+	for b := range out.Bases {
+		known := p.sourcesOf(b)
+		nb := &out.Bases[b]
+		nb.Reads, nb.Replaced = slices.Clone(nb.Reads), slices.Clone(nb.Replaced)
+		for i, f := range nb.Reads {
+			if _, ok := known[f.Path]; ok && wholeRange(f) {
+				nb.Reads[i].Ranges = []needRange{{0, f.Size, cas.Digest{}}}
+			}
+		}
+		for i, f := range nb.Replaced {
+			if digest, ok := known[f.Path]; ok && f.Digest != nil && *f.Digest == digest {
+				nb.Replaced[i].Digest = nil
+			}
+		}
+	}
+	return out
+}
+
+// complete puts back what shortened left out.
+func (n *need) complete(p *plan) {
+	for b := range n.Bases {
+		known := p.sourcesOf(b)
+		for _, f := range n.Bases[b].Reads {
+			if wholeRange(f) && f.Ranges[0].Digest.IsZero() {
+				f.Ranges[0].Digest = known[f.Path]
+			}
+		}
+		for i, f := range n.Bases[b].Replaced {
+			if digest, ok := known[f.Path]; ok && f.Digest == nil && f.Type == manifest.TypeFile {
+				n.Bases[b].Replaced[i].Digest = &digest
+			}
+		}
+	}
+}
+
+func wholeRange(f needFile) bool {
+	return len(f.Ranges) == 1 && f.Ranges[0].Off == 0 && f.Ranges[0].Size == f.Size
+}
+
+// sourcesOf returns the digests of the sources that stand in a base, by path.
+func (p *plan) sourcesOf(base int) map[string]cas.Digest {
+	known := map[string]cas.Digest{}
+	for _, s := range p.sources {
+		if s.paths[base] != "" {
+			known[s.paths[base]] = s.digest
+		}
+	}
+	return known
 }
 
 // rangeSize is the length in bytes of the ranges that are told apart.

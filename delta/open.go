@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/flate"
 
@@ -32,6 +33,9 @@ type Delta struct {
 	payload []int64 // offset of each payload file in f
 	need    *need
 	id      cas.Digest // of the plan
+
+	mu     sync.Mutex
+	groups []*openGroup
 }
 
 // Limits of what is read into memory, in bytes.
@@ -117,7 +121,12 @@ func (d *Delta) open() error {
 	if err := d.readJSON(needName, maxNeed, &d.need); err != nil {
 		return err
 	}
-	d.Info.DeltaSize = fi.Size()
+	if d.need != nil && len(d.need.Bases) == len(d.plan.bases) {
+		d.need.complete(d.plan)
+	}
+	if d.Info != nil {
+		d.Info.DeltaSize = fi.Size()
+	}
 	return d.consistent()
 }
 
@@ -218,22 +227,18 @@ func (d *Delta) consistent() error {
 // window reads and decodes window i; dict gives bytes of sources.
 func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context, dst []byte, s span) ([]byte, error)) ([]byte, error) {
 	w := d.plan.windows[i]
-	data := make([]byte, w.coded)
-	if _, err := d.f.ReadAt(data, d.payload[w.at.file]+w.at.off); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, payloadName(w.at.file), err)
-	}
-	var err error
 	n := int64(0)
 	for _, s := range w.dict {
 		n += s.size
 	}
 	base := make([]byte, 0, n)
 	for _, s := range w.dict {
+		var err error
 		if base, err = dict(ctx, base, s); err != nil {
 			return nil, err
 		}
 	}
-	plain, err := codec.Decode(nil, data, base, w.kind, w.plain)
+	plain, err := d.decode(w, base)
 	if err != nil {
 		return nil, &windowError{i, w.at, err}
 	}
@@ -241,6 +246,67 @@ func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context
 		return nil, &windowError{i, w.at, errors.New("gives other bytes than it should")}
 	}
 	return plain, nil
+}
+
+// decode gives the plain bytes of a window, made of base.
+func (d *Delta) decode(w window, base []byte) ([]byte, error) {
+	if w.kind == codec.Grouped {
+		g, err := d.group(w.leader)
+		if err != nil {
+			return nil, err
+		}
+		return g.Decode(nil, w.item, base, w.plain)
+	}
+	data, err := d.coded(w)
+	if err != nil {
+		return nil, err
+	}
+	return codec.Decode(nil, data, base, w.kind, w.plain)
+}
+
+// coded reads the coded bytes of a window.
+func (d *Delta) coded(w window) ([]byte, error) {
+	data := make([]byte, w.coded)
+	if _, err := d.f.ReadAt(data, d.payload[w.at.file]+w.at.off); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, payloadName(w.at.file), err)
+	}
+	return data, nil
+}
+
+// openGroup is a group being unpacked, or unpacked.
+type openGroup struct {
+	leader int
+	ready  chan struct{}
+	g      *codec.Group
+	err    error
+}
+
+// maxGroups bounds the unpacked groups kept: files come in the order of the groups.
+const maxGroups = 2
+
+// group unpacks the group that window leader begins.
+func (d *Delta) group(leader int) (*codec.Group, error) {
+	d.mu.Lock()
+	for _, o := range d.groups {
+		if o.leader == leader {
+			d.mu.Unlock()
+			<-o.ready
+			return o.g, o.err
+		}
+	}
+	o := &openGroup{leader: leader, ready: make(chan struct{})}
+	d.groups = append(d.groups, o)
+	if len(d.groups) > maxGroups {
+		d.groups = d.groups[1:]
+	}
+	d.mu.Unlock()
+	defer close(o.ready)
+	data, err := d.coded(d.plan.windows[leader])
+	if err == nil {
+		o.g, err = codec.OpenGroup(data)
+	}
+	o.err = err
+	return o.g, err
 }
 
 // windowError says that a window did not decode: its payload is damaged, or the

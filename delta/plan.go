@@ -40,6 +40,9 @@ type window struct {
 	check checkSum  // of the plain bytes
 	dict  []span    // base bytes that it is coded against, one after the other
 	at    payloadAt // where the coded bytes stand; follows from the windows before
+	// Of grouped windows, the first has the coded bytes of all: leader is its number,
+	// and item what this one is among them. They follow from the windows before.
+	leader, item int
 }
 
 // checkSum is the front of a digest: it tells which window is damaged. That a
@@ -122,6 +125,21 @@ func (p *plan) payloads() []int64 {
 		sizes[w.at.file] += int64(w.coded)
 	}
 	return sizes
+}
+
+// lead finds the leader of window i, and reports whether there is one.
+func (p *plan) lead(i int) bool {
+	w := &p.windows[i]
+	switch {
+	case w.kind != codec.Grouped:
+	case w.coded > 0:
+		w.leader, w.item = i, 0
+	case i == 0 || p.windows[i-1].kind != codec.Grouped:
+		return false
+	default:
+		w.leader, w.item = p.windows[i-1].leader, p.windows[i-1].item+1
+	}
+	return true
 }
 
 // encode returns the coded plan, as docs/format.md has it.
@@ -209,6 +227,9 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 		w.at = at
 		at = at.next(w.coded)
 		p.windows = append(p.windows, w)
+		if !p.lead(len(p.windows) - 1) {
+			d.fail("grouped window of no group")
+		}
 	}
 	prev := 0
 	for range d.count(3) {

@@ -26,8 +26,8 @@ func somePlan() *plan {
 			{cas.Sum([]byte("s1")), 300, []string{"b", "c/b"}},
 		},
 		windows: []window{
-			{codec.Brotli, 400, 50, checkOf([]byte("w0")), []span{{0, 100, 200}, {1, 0, 300}}, payloadAt{}},
-			{codec.Stored, 10, 10, checkOf([]byte("w1")), nil, payloadAt{0, 50}},
+			{codec.Brotli, 400, 50, checkOf([]byte("w0")), []span{{0, 100, 200}, {1, 0, 300}}, payloadAt{}, 0, 0},
+			{codec.Stored, 10, 10, checkOf([]byte("w1")), nil, payloadAt{0, 50}, 0, 0},
 		},
 		programs: []program{
 			{0, 1, []op{{opCopy, 0, 0, 500}, {opWindow, 0, 100, 300}, {opZero, 0, 0, 1 << 40}}},

@@ -3,7 +3,7 @@
 // Command bench measures ferry beside its peers, in one run, on real input that
 // it fetches itself, and prints the tables of docs/benchmarks.md.
 //
-//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine|memory|delta
+//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine|memory|delta|archive
 //
 // Input comes from the Go toolchain, by "npm pack" from the npm registry, and by
 // "apt-get download" from Debian. Peers are those found on PATH: restic, borg, zip,
@@ -41,12 +41,16 @@ func main() {
 		err = b.measure(b.firstAdd, b.secondAdd, b.exports, b.checks, b.deltas)
 	case "memory":
 		err = b.measure(b.memory)
+	case "archive":
+		if err = b.build(); err == nil {
+			err = b.archives()
+		}
 	case "delta":
 		if err = b.build(); err == nil {
 			err = b.deltaTables()
 		}
 	default:
-		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta")
+		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta|archive")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -115,7 +115,7 @@ func TestCommandsKnown(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"add", "cat", "check", "delta", "delta apply", "delta create", "delta inspect", "delta undo", "diff", "export", "list",
-		"ls", "prune", "remove", "repair", "repair index", "show", "stats", "verify", "version",
+		"ls", "optimize", "prune", "remove", "repair", "repair index", "show", "stats", "verify", "version",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("commands = %q, want %q", got, want)

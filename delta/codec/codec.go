@@ -17,6 +17,7 @@ const (
 	Brotli     Kind = 2 // one brotli stream
 	BrotliDict Kind = 3 // one brotli stream, the base bytes its dictionary
 	Patch      Kind = 4 // matches with the base, corrections, predictions, and the rest
+	Grouped    Kind = 5 // a patch packed with others: see EncodeGroup
 )
 
 func (k Kind) String() string {
@@ -31,6 +32,8 @@ func (k Kind) String() string {
 		return "brotli against base"
 	case Patch:
 		return "patch of base"
+	case Grouped:
+		return "patch among others"
 	default:
 		return fmt.Sprintf("kind %d", uint8(k))
 	}
@@ -140,9 +143,7 @@ func mayWinAlone(target []byte, n int) bool {
 	if n == len(target) {
 		return compressible(target)
 	}
-	enc := newEncoder(zstd.WithEncoderLevel(zstd.SpeedFastest))
-	defer enc.Close()
-	return float64(len(enc.EncodeAll(target, nil)))*slowSaves < float64(n)
+	return float64(len(zstdOf(target, zstd.SpeedFastest)))*slowSaves < float64(n)
 }
 
 // compressible reports whether a fast attempt at a few places saves at least 2 %:
@@ -152,12 +153,10 @@ func compressible(b []byte) bool {
 	if len(b) <= sample*places {
 		return true
 	}
-	enc := newEncoder(zstd.WithEncoderLevel(zstd.SpeedFastest))
-	defer enc.Close()
 	packed := 0
 	for i := range places {
 		off := i * (len(b) - sample) / (places - 1)
-		packed += len(enc.EncodeAll(b[off:off+sample], nil))
+		packed += len(zstdOf(b[off:off+sample], zstd.SpeedFastest))
 	}
 	return packed < sample*places*98/100
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	brotli "github.com/molecule-man/go-brrr"
@@ -119,7 +120,7 @@ func (r *reader) streamReader(limit int, dict []byte) (io.Reader, int) {
 // encodeBrotli compresses as hard as the format allows (RFC 7932). The dictionary
 // stands before the bytes, as in "Shared Brotli Compressed Data Format" (RFC 9841).
 func encodeBrotli(plain, dict []byte) []byte {
-	opts := brotli.WriterOptions{LGWin: 24, SizeHint: uint(len(plain))}
+	opts := brotli.WriterOptions{LGWin: min(max(bits.Len(uint(len(plain)))+1, 10), 24), SizeHint: uint(len(plain))}
 	var buf bytes.Buffer
 	var err error
 	if len(dict) > 0 {
@@ -166,21 +167,33 @@ func decodeBrotli(dst, packed, dict []byte, size int) ([]byte, error) {
 	return dst, nil
 }
 
-func newEncoder(opts ...zstd.EOption) *zstd.Encoder {
-	opts = append([]zstd.EOption{zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true)}, opts...)
-	enc, err := zstd.NewWriter(nil, opts...)
-	if err != nil {
-		panic("codec: internal error: " + err.Error())
-	}
-	return enc
+// encoders are zstd encoders to be used again: making one costs more than coding a
+// few kilobytes.
+var encoders sync.Map // of *sync.Pool by encoderKind
+
+type encoderKind struct {
+	level  zstd.EncoderLevel
+	window int
+}
+
+// zstdOf returns what zstd makes of plain.
+func zstdOf(plain []byte, level zstd.EncoderLevel) []byte {
+	kind := encoderKind{level, windowFor(len(plain))}
+	pool, _ := encoders.LoadOrStore(kind, &sync.Pool{New: func() any {
+		enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(kind.level), zstd.WithWindowSize(kind.window),
+			zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
+		if err != nil {
+			panic("codec: internal error: " + err.Error())
+		}
+		return enc
+	}})
+	enc := pool.(*sync.Pool).Get().(*zstd.Encoder)
+	defer pool.(*sync.Pool).Put(enc)
+	return enc.EncodeAll(plain, make([]byte, 0, len(plain)/4+64))
 }
 
 // encodeZstd compresses as hard as the library can.
-func encodeZstd(plain []byte) []byte {
-	enc := newEncoder(zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithWindowSize(windowFor(len(plain))))
-	defer enc.Close()
-	return enc.EncodeAll(plain, make([]byte, 0, len(plain)/4+64))
-}
+func encodeZstd(plain []byte) []byte { return zstdOf(plain, zstd.SpeedBestCompression) }
 
 // maxFrameWindow bounds the window of a zstd frame, in bytes.
 const maxFrameWindow = 16 << 20

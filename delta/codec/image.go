@@ -34,6 +34,9 @@ type section struct {
 	off  uint32 // in the file
 	have uint32 // bytes in the file, at most size
 	code bool
+	// numbers says that the section is not loaded: what counts in it are numbers
+	// rather than addresses. It is of use to the encoder only, and not coded.
+	numbers bool
 }
 
 // maxSections bounds the table of an image.
@@ -180,14 +183,15 @@ func parseELF(b []byte) *image {
 		if kind == elfNoBits {
 			have, off = 0, 0
 		}
-		if loaded(flags, addr) {
+		numbers := !loaded(flags, addr)
+		if !numbers {
 			addr -= img.start
 		} else {
 			addr = next
 			next = (next + size + 0xfff) &^ 0xfff
 		}
 		if addr < maxAddress {
-			img.add(b, section{addr: uint32(addr), size: uint32(size), off: uint32(off), have: uint32(have), code: flags&elfExec != 0})
+			img.add(b, section{addr: uint32(addr), size: uint32(size), off: uint32(off), have: uint32(have), code: flags&elfExec != 0, numbers: numbers})
 		}
 	})
 	return img

@@ -11,6 +11,7 @@ type changedField struct {
 	at             int
 	self, newSelf  uint32
 	value, becomes uint32
+	numbers        bool // it stands in a section of numbers
 }
 
 // originSample is how many changed fields are looked at to choose origins.
@@ -68,7 +69,13 @@ func findOrigins(target, base []byte, matches []match, old, new *image, addrs *a
 
 // explains reports whether an origin predicts what a field became.
 func (p *predictor) explains(k int, f changedField) bool {
+	if p.origins[k].kind == fromMemory && !f.numbers {
+		return false // of addresses the alignment knows more
+	}
 	guess, ok := p.guess(k, run{oldAddr: f.self, newAddr: f.newSelf}, 0, f.value)
+	if p.origins[k].kind == fromMemory {
+		p.memory.learn(f.value, f.becomes)
+	}
 	return ok && guess == f.becomes
 }
 
@@ -126,7 +133,7 @@ func changedFields(target, base []byte, matches []match, old, new *image) []chan
 				}
 				v, t := binary.LittleEndian.Uint32(base[r.from+i:]), binary.LittleEndian.Uint32(target[r.at+i:])
 				if v != 0 && v != ^uint32(0) {
-					fields = append(fields, changedField{r.at + i, r.oldAddr + uint32(i), r.newAddr + uint32(i), v, t})
+					fields = append(fields, changedField{r.at + i, r.oldAddr + uint32(i), r.newAddr + uint32(i), v, t, r.oldSect.numbers})
 				}
 				i += 4
 			}
@@ -135,14 +142,23 @@ func changedFields(target, base []byte, matches []match, old, new *image) []chan
 	return fields
 }
 
+// maxLikely bounds the origins that are tried for sections.
+const maxLikely = 160
+
 // likelyOrigins lists what offsets may count from: the image itself, the field,
 // each section, and what a Go program's tables start at.
 func likelyOrigins(target, base []byte, old, new *image) []origin {
-	out := []origin{{kind: fromAddress}, {kind: fromSelf}, {kind: fromAnchor}}
-	if len(old.sections) == len(new.sections) && len(old.sections) <= 64 {
+	out := []origin{{kind: fromAddress}, {kind: fromSelf}, {kind: fromAnchor}, {kind: fromMemory}}
+	if len(old.sections) == len(new.sections) {
 		for i, s := range old.sections {
+			if len(out) >= maxLikely {
+				break
+			}
+			if s.size < 256 {
+				continue
+			}
 			out = append(out, origin{fromAddress, s.addr, new.sections[i].addr})
-			if s.addr > 1<<16 && s.size%24 == 0 {
+			if s.size%24 == 0 {
 				out = append(out, origin{scaled24, s.addr, new.sections[i].addr})
 			}
 		}

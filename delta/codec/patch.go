@@ -27,28 +27,54 @@ func (s *streams) rules() []*[]byte {
 // minMatch is the least length in bytes of a match in a patch.
 const minMatch = 8
 
+// patch is a patch that is not packed yet.
+type patch struct {
+	matches int
+	guide   []byte
+	streams
+}
+
+// size is about what a patch takes when packed with others.
+func (p *patch) size() int {
+	n := len(p.guide) + len(p.literals)
+	for _, b := range p.rules() {
+		n += len(*b)
+	}
+	return n
+}
+
 // encodePatch appends a patch that makes target of base.
 func encodePatch(dst, target, base []byte, effort Effort) []byte {
+	predicted, plain := makePatch(target, base, effort)
+	packed := predicted.pack(nil, base, effort)
+	if plain != nil && len(packed) < fewBytes {
+		// What the guide takes may be more than it saves.
+		if other := plain.pack(nil, base, effort); len(other) < len(packed) {
+			packed = other
+		}
+	}
+	return append(dst, packed...)
+}
+
+// makePatch returns a patch, and if that predicts references, one that does not.
+func makePatch(target, base []byte, effort Effort) (best, plain *patch) {
 	a := newAligner(base, effort)
 	matches := a.align(target)
 	old, new := parseImage(base), parseImage(target)
 	if old == nil || new == nil || old.machine != new.machine {
-		return appendPatch(dst, target, base, matches, nil, effort)
+		return patchOf(target, base, matches, nil), nil
 	}
-	plain := matches
+	first := matches
 	for range effort.passes() {
 		a.index(translate(target, base, matches, old, new))
 		matches = a.align(target)
 	}
 	a = nil
-	patch := appendPatch(nil, target, base, matches, newGuide(target, base, matches, old, new), effort)
-	if len(patch) < fewBytes {
-		// What the guide takes may be more than it saves.
-		if other := appendPatch(nil, target, base, plain, nil, effort); len(other) < len(patch) {
-			patch = other
-		}
+	best = patchOf(target, base, matches, newGuide(target, base, matches, old, new))
+	if best.size() < 4*fewBytes {
+		plain = patchOf(target, base, first, nil)
 	}
-	return append(dst, patch...)
+	return best, plain
 }
 
 // fewBytes is the size of a patch up to which a guide's size matters.
@@ -72,10 +98,11 @@ func (g *guide) predictor(base []byte, matches []match) *predictor {
 	return newPredictor(base, g.old, g.new, newAddrMap(matches, g.old, g.new), g.origins, g.lists, g.blocks)
 }
 
-// appendPatch codes target by matches and, if a guide is given, predictions.
-func appendPatch(dst, target, base []byte, matches []match, g *guide, effort Effort) []byte {
+// patchOf codes target by matches and, if a guide is given, predictions.
+func patchOf(target, base []byte, matches []match, g *guide) *patch {
 	matches = kept(matches)
-	s := &streams{}
+	out := &patch{matches: len(matches), guide: g.encode()}
+	s := &out.streams
 	end, from := 0, 0
 	for _, m := range matches {
 		s.gaps = binary.AppendUvarint(s.gaps, uint64(m.at-end))
@@ -101,12 +128,17 @@ func appendPatch(dst, target, base []byte, matches []match, g *guide, effort Eff
 		}
 		f.upTo(f.m.at + f.m.n)
 	}
-	dst = binary.AppendUvarint(dst, uint64(len(matches)))
-	dst = appendStream(dst, g.encode(), nil, effort)
-	for _, b := range s.rules() {
+	return out
+}
+
+// pack appends the packed patch.
+func (p *patch) pack(dst, base []byte, effort Effort) []byte {
+	dst = binary.AppendUvarint(dst, uint64(p.matches))
+	dst = appendStream(dst, p.guide, nil, effort)
+	for _, b := range p.rules() {
 		dst = appendStream(dst, *b, nil, effort)
 	}
-	return appendStream(dst, s.literals, base, effort)
+	return appendStream(dst, p.literals, base, effort)
 }
 
 // kept drops matches that are not worth their cost.
@@ -195,7 +227,7 @@ func decodeGuide(data []byte, base, size int) (*guide, error) {
 	for range r.upTo(maxOrigins) {
 		o := origin{kind: originKind(r.byte())}
 		o.old, o.new = uint32(r.upTo(maxAddress)), uint32(r.upTo(maxAddress))
-		if r.err == nil && (o.kind > fromAnchor || o.old > g.old.extent) {
+		if r.err == nil && (o.kind > fromMemory || o.old > g.old.extent) {
 			r.fail("origin outside its image")
 		}
 		g.origins = append(g.origins, o)
@@ -219,25 +251,35 @@ func decodeGuide(data []byte, base, size int) (*guide, error) {
 }
 
 // decodePatch appends the size bytes that a patch makes of base.
-func decodePatch(dst, patch, base []byte, size int) ([]byte, error) {
-	r := &reader{b: patch}
-	n := r.upTo(uint64(size)/minMatch + 1)
-	g, err := decodeGuide(r.stream(maxGuide+size>>blockBits), len(base), size)
-	if err != nil {
-		return nil, err
-	}
-	s := &streams{}
+func decodePatch(dst, packed, base []byte, size int) ([]byte, error) {
+	r := &reader{b: packed}
+	p := &patch{matches: r.upTo(uint64(size)/minMatch + 1)}
+	p.guide = r.stream(maxGuide + size>>blockBits)
 	// The literals aside, what says more than this is no patch.
 	limit := size/2 + 64<<10
-	for _, b := range s.rules() {
+	for _, b := range p.rules() {
 		*b = r.stream(limit)
 		limit -= len(*b)
 	}
-	literals, nLiterals := r.streamReader(size, base)
+	literals, n := r.streamReader(size, base)
 	if len(r.b) != 0 {
 		r.fail("more bytes behind its end")
 	}
-	matches := takeMatches(r, s, n, nLiterals, len(base), size)
+	if r.err != nil {
+		return nil, r.err
+	}
+	return p.apply(dst, base, size, literals, n)
+}
+
+// apply appends the size bytes that a patch makes of base; of its n literals, it
+// reads from literals.
+func (p *patch) apply(dst, base []byte, size int, literals io.Reader, n int) ([]byte, error) {
+	g, err := decodeGuide(p.guide, len(base), size)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{}
+	matches := takeMatches(r, &p.streams, p.matches, n, len(base), size)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -252,7 +294,7 @@ func decodePatch(dst, patch, base []byte, size int) ([]byte, error) {
 		copy(out[m.at:m.at+m.n], base[m.from:])
 		end = m.at + m.n
 	}
-	f := newFixReader(s, out)
+	f := newFixReader(&p.streams, out)
 	if g != nil {
 		p := g.predictor(base, matches)
 		p.start = func(match) {}

@@ -115,7 +115,7 @@ func roundTrip(t *testing.T, target, base []byte, effort Effort) int {
 func TestReferencesArePredicted(t *testing.T) {
 	old := newProgram(1, 3000)
 	base, target := old.elf(), old.changed(2).elf()
-	plain := appendPatch(nil, target, base, newAligner(base, Default).align(target), nil, Default)
+	plain := patchOf(target, base, newAligner(base, Default).align(target), nil).pack(nil, base, Default)
 	for _, effort := range []Effort{Fast, Default, Max} {
 		n := roundTrip(t, target, base, effort)
 		t.Logf("%v: %d bytes, without predictions %d", effort, n, len(plain))
@@ -164,7 +164,7 @@ func main() {
 		}
 		base := build(source)
 		target := build(strings.Replace(source, "// more", `defer fmt.Fprintf(os.Stderr, "%d keys of %v\n", len(keys), v)`, 1))
-		plain := len(appendPatch(nil, target, base, newAligner(base, Default).align(target), nil, Default))
+		plain := len(patchOf(target, base, newAligner(base, Default).align(target), nil).pack(nil, base, Default))
 		n := roundTrip(t, target, base, Default)
 		t.Logf("%s: %d bytes of %d, without predictions %d", system, n, len(target), plain)
 		if n > plain*3/4 {
@@ -289,6 +289,58 @@ func FuzzDecodePatch(f *testing.F) {
 		plain, err := decodePatch(nil, patch, base, size)
 		if err == nil && len(plain) != size {
 			t.Fatalf("%d bytes, want %d", len(plain), size)
+		}
+	})
+}
+
+func TestGroup(t *testing.T) {
+	var items []Item
+	for i := range 20 {
+		old := newProgram(uint64(i), 30)
+		items = append(items, Item{old.changed(uint64(i + 50)).elf(), old.elf()})
+	}
+	items = append(items, Item{noise(1, 1000), nil}, Item{nil, noise(2, 500)}, Item{nil, nil}, Item{[]byte("a text of its own"), []byte("another text")})
+	for _, effort := range []Effort{Fast, Default} {
+		coded, shares := EncodeGroup([]byte("before"), items, effort)
+		alone, sum := 0, 0
+		g, err := OpenGroup(coded[len("before"):])
+		if err != nil || g.Len() != len(items) {
+			t.Fatalf("OpenGroup: %d items, %v", g.Len(), err)
+		}
+		for i, item := range items {
+			plain, err := g.Decode(nil, i, item.Base, len(item.Target))
+			if err != nil || !bytes.Equal(plain, item.Target) {
+				t.Errorf("item %d: %v", i, err)
+			}
+			if _, err := g.Decode(nil, i, item.Base, len(item.Target)+1); err == nil {
+				t.Errorf("item %d: decoded to another size", i)
+			}
+			one, _ := Encode(nil, item.Target, item.Base, effort)
+			alone += len(one)
+			sum += shares[i]
+		}
+		if len(coded) >= alone || sum > len(coded) {
+			t.Errorf("%v: the group has %d bytes, each alone %d, shares %d", effort, len(coded), alone, sum)
+		}
+		t.Logf("%v: %d bytes, each alone %d", effort, len(coded), alone)
+	}
+}
+
+func FuzzOpenGroup(f *testing.F) {
+	old := newProgram(7, 20)
+	coded, _ := EncodeGroup(nil, []Item{{old.changed(1).elf(), old.elf()}, {[]byte("text"), nil}}, Default)
+	f.Add(coded, old.elf())
+	f.Fuzz(func(t *testing.T, coded, base []byte) {
+		g, err := OpenGroup(coded)
+		if err != nil {
+			return
+		}
+		for i := range min(g.Len(), 8) {
+			for _, size := range []int{0, 4, len(base)} {
+				if plain, err := g.Decode(nil, i, base, size); err == nil && len(plain) != size {
+					t.Fatalf("item %d: %d bytes, want %d", i, len(plain), size)
+				}
+			}
 		}
 	})
 }

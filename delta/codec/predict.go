@@ -28,6 +28,7 @@ type predictor struct {
 	learned  []lesson  // by hash of the old address
 	tables   []table   // by origin; the last one is of fields that stay as they are
 	anchors  anchors
+	memory   *memory // nil without an origin of that kind
 
 	// truth is called for each field, by its place in the target, with what was
 	// predicted, and says what stands there. Places come in rising order.
@@ -42,7 +43,7 @@ type lesson struct{ old, new uint32 }
 
 const (
 	lessonBits = 16
-	blockBits  = 14
+	blockBits  = 12
 	maxOrigins = 30
 	maxList    = 5
 	maxLists   = 255
@@ -61,6 +62,7 @@ const (
 	fromSelf                      // the field's own address + value
 	scaled24                      // old + 24 × value: index of an ELF symbol
 	fromAnchor                    // the address before the field that code refers to + value
+	fromMemory                    // no address: what became of this value, or of ones near it
 )
 
 // table holds how often an origin was right, by context, in 1/65536.
@@ -102,6 +104,9 @@ func (p *predictor) setOrigins(origins []origin) {
 	for _, o := range origins {
 		if o.kind == fromAnchor && p.anchors.at == nil {
 			p.anchors = findAnchors(p.base, p.old)
+		}
+		if o.kind == fromMemory && p.memory == nil {
+			p.memory = &memory{}
 		}
 	}
 }
@@ -246,8 +251,9 @@ func (p *predictor) offset(r run, i int, v uint32, list []uint8) {
 	var contexts [maxList]uint8
 	var guesses [maxList]uint32
 	var valid [maxList]bool
-	informative := false
+	informative, remembers := false, false
 	for n, k := range list {
+		remembers = remembers || p.origins[k].kind == fromMemory
 		guess, ok := p.guess(int(k), r, i, v)
 		if !ok {
 			continue
@@ -259,8 +265,11 @@ func (p *predictor) offset(r run, i int, v uint32, list []uint8) {
 			best, bestScore, predicted = int(k), s, guess
 		}
 	}
-	if informative {
+	if informative || remembers {
 		t := p.truth(r.at+i, predicted)
+		if remembers {
+			p.memory.learn(v, t)
+		}
 		same.score[context] = moved(same.score[context], v == t)
 		right := t == predicted
 		for n, k := range list {
@@ -304,12 +313,51 @@ func (p *predictor) guess(k int, r run, i int, v uint32) (uint32, bool) {
 			return 0, false
 		}
 		return p.where(anchor+v) - p.where(anchor), true
+	case fromMemory:
+		return p.memory.guess(v), true
 	default:
 		if v >= (p.old.extent-o.old)/24 {
 			return 0, false
 		}
 		return (p.where(o.old+v*24) - o.new) / 24, true
 	}
+}
+
+// memory is what became of values: of numbers that are given anew in each build,
+// such as those of types in debug information.
+type memory struct {
+	exact  [1 << memoryBits]lesson
+	near   [1 << memoryBits]lesson // by the value without its low bits; new is the difference
+	far    [1 << memoryBits]lesson
+	recent uint32 // the difference last seen
+}
+
+const (
+	memoryBits = 14
+	nearBits   = 5 // low bits in which values count as near
+	farBits    = 9
+)
+
+func memorySlot(v uint32) uint32 { return v * 0x9e3779b1 >> (32 - memoryBits) }
+
+func (m *memory) guess(v uint32) uint32 {
+	if l := m.exact[memorySlot(v)]; l.old == v {
+		return l.new
+	}
+	if l := m.near[memorySlot(v>>nearBits)]; l.old == v>>nearBits+1 {
+		return v + l.new
+	}
+	if l := m.far[memorySlot(v>>farBits)]; l.old == v>>farBits+1 {
+		return v + l.new
+	}
+	return v + m.recent
+}
+
+func (m *memory) learn(v, became uint32) {
+	m.exact[memorySlot(v)] = lesson{v, became}
+	m.near[memorySlot(v>>nearBits)] = lesson{v>>nearBits + 1, became - v}
+	m.far[memorySlot(v>>farBits)] = lesson{v>>farBits + 1, became - v}
+	m.recent = became - v
 }
 
 // anchors are the addresses in data that code refers to: tables start there.
