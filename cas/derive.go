@@ -515,7 +515,6 @@ func (o *Optimizer) use(base []Ref) {
 	}
 }
 
-
 // Gain estimates the stored bytes of those chunks of target that a derivation
 // against base could replace.
 func (o *Optimizer) Gain(base, target []Ref) (int64, error) {
