@@ -31,6 +31,10 @@ func (e Effort) maxBrotli() int {
 	return 8 << 20
 }
 
+// maxDict is the size in bytes up to which the base is tried as a dictionary: brotli
+// indexes all of it.
+const maxDict = 32 << 20
+
 // appendStream appends a stream as method, plain size, packed size and packed
 // bytes, packed as small as the effort allows. dict may help.
 func appendStream(dst, plain, dict []byte, effort Effort) []byte {
@@ -48,7 +52,7 @@ func appendStream(dst, plain, dict []byte, effort Effort) []byte {
 		}
 	default:
 		try(packBrotli, encodeBrotli(plain, nil))
-		if len(dict) > 0 {
+		if len(dict) > 0 && len(dict) <= maxDict {
 			try(packBrotliDict, encodeBrotli(plain, dict))
 		}
 	}

@@ -145,14 +145,15 @@ func main() {
 	// more
 }
 `
-	for _, system := range []string{"linux", "windows"} {
+	for _, platform := range []string{"linux/amd64", "windows/amd64", "linux/arm64"} {
+		system, arch, _ := strings.Cut(platform, "/")
 		build := func(text string) []byte {
 			dir := t.TempDir()
 			os.WriteFile(filepath.Join(dir, "main.go"), []byte(text), 0o644)
 			os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module sample\n\ngo 1.26\n"), 0o644)
 			cmd := exec.Command(goTool, "build", "-trimpath", "-ldflags=-s -w", "-o", "sample", ".")
 			cmd.Dir = dir
-			cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+			cmd.Env = append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("go build: %v\n%s", err, out)
 			}
@@ -166,9 +167,9 @@ func main() {
 		target := build(strings.Replace(source, "// more", `defer fmt.Fprintf(os.Stderr, "%d keys of %v\n", len(keys), v)`, 1))
 		plain := len(patchOf(target, base, newAligner(base, Default).align(target), nil).pack(nil, base, Default))
 		n := roundTrip(t, target, base, Default)
-		t.Logf("%s: %d bytes of %d, without predictions %d", system, n, len(target), plain)
+		t.Logf("%s: %d bytes of %d, without predictions %d", platform, n, len(target), plain)
 		if n > plain*3/4 {
-			t.Errorf("%s: %d bytes, without predictions %d", system, n, plain)
+			t.Errorf("%s: %d bytes, without predictions %d", platform, n, plain)
 		}
 	}
 }

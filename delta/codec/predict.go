@@ -135,10 +135,20 @@ func (p *predictor) match(m match) {
 		switch {
 		case !r.oldSect.code:
 			p.data(r)
-		case p.old.machine == amd64:
-			p.codeAMD64(r)
+		default:
+			p.code(r)
 		}
 	})
+}
+
+// code walks the fields of code.
+func (p *predictor) code(r run) {
+	switch p.old.machine {
+	case amd64:
+		p.codeAMD64(r)
+	case arm64:
+		p.codeARM64(r)
+	}
 }
 
 // Classes of bytes in amd64 code.
@@ -209,6 +219,97 @@ func immediateAMD64(op byte) int {
 		return 4
 	}
 	return 0
+}
+
+// armPage is an address that an ADRP instruction begins to make, and where the
+// instruction stands that completes it.
+type armPage struct {
+	at        int // in the run; of the completing instruction
+	old       uint32
+	predicted uint32 // whole address in the target
+	page      uint32 // its page there, as it is
+}
+
+// armReach is how many instructions behind ADRP the one is looked for that
+// completes the address.
+const armReach = 8
+
+// codeARM64 walks instructions (Arm Architecture Reference Manual, C6.2): B and BL,
+// and ADRP with the ADD, or load or store of an immediate offset, that follows it.
+func (p *predictor) codeARM64(r run) {
+	b := p.base[r.from : r.from+r.n]
+	shift := r.newAddr - r.oldAddr
+	var pages [32]armPage
+	for i := int(-r.oldAddr & 3); i+4 <= len(b); i += 4 {
+		w := binary.LittleEndian.Uint32(b[i:])
+		here := r.oldAddr + uint32(i)
+		switch {
+		case w&0x7c000000 == 0x14000000: // B, BL
+			a := here + uint32(int32(w<<6)>>4)
+			if a < p.codeLow || a >= p.codeEnd {
+				continue
+			}
+			predicted := w&0xfc000000 | (p.where(a)-here-shift)>>2&0x03ffffff
+			if t := p.truth(r.at+i, predicted); t != predicted && t&0xfc000000 == w&0xfc000000 {
+				p.learn(a, here+shift+uint32(int32(t<<6)>>4))
+			}
+		case w&0x9f000000 == 0x90000000: // ADRP
+			page := here&^0xfff + armImmediate(w)<<12
+			at, low := armCompletes(b[i:], w&31)
+			a := page + low
+			if at == 0 || a >= p.old.extent {
+				continue
+			}
+			whole := p.where(a)
+			predicted := armWithImmediate(w, whole>>12-(here+shift)>>12)
+			t := p.truth(r.at+i, predicted)
+			pages[w&31] = armPage{at: i + at, old: a, predicted: whole, page: (here+shift)&^0xfff + armImmediate(t)<<12}
+		case pages[w>>5&31].at == i && i > 0:
+			page := pages[w>>5&31]
+			scale := armScale(w)
+			predicted := w&^(0xfff<<10) | (page.predicted&0xfff)>>scale<<10
+			t := p.truth(r.at+i, predicted)
+			if went := page.page + t>>10&0xfff<<scale; went != page.predicted && t&^(0xfff<<10) == w&^(0xfff<<10) {
+				p.learn(page.old, went)
+			}
+		}
+	}
+}
+
+// armImmediate returns the immediate of ADRP, in pages.
+func armImmediate(w uint32) uint32 {
+	return uint32(int32(w<<8)>>13)<<2 | w>>29&3
+}
+
+func armWithImmediate(w, pages uint32) uint32 {
+	return w&^(3<<29|0x7ffff<<5) | pages&3<<29 | pages>>2&0x7ffff<<5
+}
+
+// armCompletes finds the instruction that adds the low bits to the register that
+// ADRP at the front of b sets: how many bytes on, and what it adds; 0 if none.
+func armCompletes(b []byte, register uint32) (at int, low uint32) {
+	for at = 4; at+4 <= len(b) && at <= 4*armReach; at += 4 {
+		w := binary.LittleEndian.Uint32(b[at:])
+		if w>>5&31 != register {
+			continue
+		}
+		if w&0xffc00000 == 0x91000000 || w&0x3b000000 == 0x39000000 {
+			return at, w >> 10 & 0xfff << armScale(w)
+		}
+	}
+	return 0, 0
+}
+
+// armScale returns by how many bits the immediate of ADD, or of a load or store, is
+// shifted.
+func armScale(w uint32) uint32 {
+	if w&0x3b000000 != 0x39000000 {
+		return 0
+	}
+	if w&0x04800000 == 0x04800000 && w>>30 == 0 { // 128-bit vectors
+		return 4
+	}
+	return w >> 30
 }
 
 // data walks the fields of data: those aligned in memory.

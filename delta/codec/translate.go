@@ -81,9 +81,7 @@ func (p *predictor) translateRest(moved, target []byte, matches []match) {
 				binary.LittleEndian.PutUint32(moved[at:], predicted)
 				return predicted
 			}
-			if p.old.machine == amd64 {
-				p.codeAMD64(r)
-			}
+			p.code(r)
 		}
 	}
 }
