@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -61,7 +62,10 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 			return cmd.Help()
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		a.json = a.json || slices.Contains(os.Args[1:], "--json") // a flag after the wrong one counts, too
+		return &usageError{err}
+	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", "", "folder of the store (default $FERRY_STORE, or a folder of your own)")
 	flags.BoolVar(&a.json, "json", false, "print the result as JSON, errors too")
@@ -71,6 +75,17 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 		newExportCommand(a), newDeltaCommand(a), newVerifyCommand(a),
 		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newOptimizeCommand(a), newPruneCommand(a), newStatsCommand(a), newVersionCommand(a),
 	)
+	root.SetHelpCommand(&cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about a command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("unknown command %q", strings.Join(args, " "))
+			}
+			return cmd.Help()
+		},
+	})
 	return root
 }
 

@@ -105,7 +105,9 @@ func (a *app) fail(ctx context.Context, err error) int {
 		if f.hint != "" {
 			record["hint"] = f.hint
 		}
-		json.NewEncoder(a.stderr).Encode(record)
+		enc := json.NewEncoder(a.stderr)
+		enc.SetEscapeHTML(false)
+		enc.Encode(record)
 		return f.exit
 	}
 	fmt.Fprintf(a.stderr, "ferry: error: %v\n", err)

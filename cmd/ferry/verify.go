@@ -55,6 +55,8 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 		return verifyStored(ctx, a, arg)
 	case o.against == "" && wasDelta(arg):
 		return verifyDelta(ctx, a, arg)
+	case !isPath(arg):
+		return usagef("%s is a version in the store, which is verified in itself; ferry diff %s %s compares the two", arg, arg, o.against)
 	case o.against == "":
 		return usagef("say with --against what %s should be", arg)
 	}

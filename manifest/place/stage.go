@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/text/cases"
@@ -406,12 +407,15 @@ func (s *Stage) Dir(e manifest.Entry) error { return s.mkdir(e.Path) }
 // Sync makes all that is in the stage durable.
 func (s *Stage) Sync() error { return syncTree(s.dir) }
 
+// errSharing is Windows' ERROR_SHARING_VIOLATION: another program has the file open.
+const errSharing = syscall.Errno(32)
+
 // Retry calls fn again for a moment what virus scanners on Windows make fail.
 func Retry(fn func() error) error {
 	pause := time.Millisecond
 	for try := 0; ; try++ {
 		err := fn()
-		if err == nil || runtime.GOOS != "windows" || !errors.Is(err, fs.ErrPermission) || try == 10 {
+		if err == nil || runtime.GOOS != "windows" || !errors.Is(err, fs.ErrPermission) && !errors.Is(err, errSharing) || try == 10 {
 			return err
 		}
 		time.Sleep(pause)
