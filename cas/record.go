@@ -3,6 +3,7 @@ package cas
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/zeebo/blake3"
 )
@@ -19,8 +20,15 @@ const recordContext = "ferry.store 2026 record name to key v1"
 // MaxRecord bounds the body of a record in bytes.
 const MaxRecord = 1 << 20
 
+// recordHashers are derive_key hashers that have taken recordContext in.
+var recordHashers = sync.Pool{New: func() any { return blake3.NewDeriveKey(recordContext) }}
+
 func recordKey(name Digest) (key Digest) {
-	blake3.DeriveKey(recordContext, name[:], key[:])
+	h := recordHashers.Get().(*blake3.Hasher)
+	defer recordHashers.Put(h)
+	h.Reset() // keeps the context
+	h.Write(name[:])
+	h.Sum(key[:0])
 	return key
 }
 

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"ferry/cas"
 	"ferry/manifest/tree"
@@ -309,6 +312,16 @@ const ProblemIncomplete = "incomplete-version"
 // Check checks the store, as cas.Store.Check does, and that every version in the
 // catalogue has all its chunks.
 func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter, report func(Problem)) (cas.CheckReport, error) {
+	versions, err := a.Versions(ctx)
+	if err != nil {
+		return cas.CheckReport{}, err
+	}
+	// Versions are looked at while packs are read, as if the store were sound.
+	hopeful, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sound := make(chan bool, 1)
+	go func() { sound <- a.allThere(hopeful, versions) }()
+
 	verdict := map[cas.Digest]error{} // on chunks that were read
 	lost := false                     // packs are, with chunks that have no verdict
 	sum, err := a.store.Check(ctx, readData, progress, func(p cas.Problem) {
@@ -318,7 +331,10 @@ func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter
 		lost = lost || p.Kind == cas.ProblemMissingPack || p.Kind == cas.ProblemDamagedPack
 		report(Problem{Problem: p})
 	})
-	if err != nil {
+	if err != nil || lost || len(verdict) > 0 {
+		cancel()
+	}
+	if all := <-sound; err != nil || all && !lost && len(verdict) == 0 {
 		return sum, err
 	}
 	chunk := func(key cas.Digest) error {
@@ -333,10 +349,6 @@ func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter
 		verdict[key] = err
 		return err
 	}
-	versions, err := a.Versions(ctx)
-	if err != nil {
-		return sum, err
-	}
 	for _, v := range versions {
 		n, err := a.checkVersion(ctx, v, chunk, report)
 		if err != nil {
@@ -345,6 +357,36 @@ func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter
 		sum.Problems += n
 	}
 	return sum, nil
+}
+
+// allThere reports whether every version has all its chunks, by the index.
+func (a *Archive) allThere(ctx context.Context, versions []Version) bool {
+	todo := make(chan Version, len(versions))
+	seen := map[cas.Digest]bool{}
+	for _, v := range versions {
+		if !seen[v.Manifest] {
+			seen[v.Manifest] = true
+			todo <- v
+		}
+	}
+	close(todo)
+	var missing atomic.Bool
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for v := range todo {
+				n, err := a.checkVersion(ctx, v, func(key cas.Digest) error {
+					_, err := a.store.Size(key)
+					return cmp.Or(err, ctx.Err())
+				}, func(Problem) {})
+				if n > 0 || err != nil {
+					missing.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return !missing.Load()
 }
 
 // checkVersion reports the files of a version that lack chunks.

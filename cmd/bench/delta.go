@@ -37,9 +37,9 @@ var pairs = []pair{
 	npmPair(kindProgram, "@swc/core-win32-x64-msvc", "1.15.46", "1.15.47", "swc.win32-x64-msvc.node"),
 	npmPair(kindProgram, "@swc/core-linux-x64-gnu", "1.15.46", "1.15.47", "swc.linux-x64-gnu.node"),
 	npmPair(kindProgram, "@biomejs/cli-linux-x64", "2.6.7", "2.6.8", "biome"),
-	npmPair(kindProgram, "@rollup/rollup-win32-x64-msvc", "4.64.8", "4.64.9", "rollup.win32-x64-msvc.node"),
 	npmPair(kindProgram, "lightningcss-win32-x64-msvc", "1.30.1", "1.30.2", "lightningcss.win32-x64-msvc.node"),
-	npmPair(kindProgram, "@tailwindcss/oxide-linux-x64-gnu", "4.3.4", "4.3.5", "tailwindcss-oxide.linux-x64-gnu.node"),
+	npmPair(kindProgram, "@esbuild/linux-arm64", "0.28.1", "0.28.2", "bin/esbuild"),
+	npmPair(kindProgram, "@swc/core-linux-arm64-gnu", "1.15.46", "1.15.47", "swc.linux-arm64-gnu.node"),
 	npmPair(kindProgram, "turbo-windows-64", "2.8.16", "2.8.17", "bin/turbo.exe"),
 	npmPair(kindProgram, "@img/sharp-libvips-linux-x64", "1.3.3", "1.3.4", "lib/libvips-cpp.so.*"),
 	npmPair(kindProgram, "@parcel/watcher-linux-x64-glibc", "2.5.4", "2.5.6", "watcher.node"),
@@ -48,7 +48,6 @@ var pairs = []pair{
 	debPair(kindProgram, "git", "1:2.39.5-0+deb12u2", "1:2.39.5-0+deb12u3", "usr/bin/git"),
 	debPair(kindProgram, "php8.2-cli", "8.2.32-1~deb12u1", "8.2.36-1~deb12u1", "usr/bin/php8.2"),
 	debPair(kindProgram, "postgresql-15", "15.18-0+deb12u1", "15.20-0+deb12u1", "usr/lib/postgresql/15/bin/postgres"),
-	debPair(kindProgram, "libwebkit2gtk-4.1-0", "2.50.6-1~deb12u1", "2.50.6-1~deb12u2", "usr/lib/x86_64-linux-gnu/libwebkit2gtk-4.1.so.0.*.*"),
 	debPair(kindKernel, "linux-image-6.1.0-55-amd64", "linux-image-6.1.0-55-amd64", "linux-image-6.1.0-56-amd64", ""),
 	npmPair(kindText, "next", "15.5.3", "15.5.4", ""),
 	npmPair(kindText, "typescript", "5.9.2", "5.9.3", ""),
@@ -167,6 +166,9 @@ var peers = []peer{
 func (b *bench) deltaTables() error {
 	ratios := map[string][]float64{}
 	for _, p := range pairs {
+		if !b.pairs.MatchString(p.name) {
+			continue
+		}
 		if err := b.fetchPair(p); err != nil {
 			fmt.Printf("\n%s: not measured: %v\n", p.name, err)
 			continue

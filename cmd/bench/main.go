@@ -3,7 +3,7 @@
 // Command bench measures ferry beside its peers, in one run, on real input that
 // it fetches itself, and prints the tables of docs/benchmarks.md.
 //
-//	go run ./cmd/bench [-dir FOLDER] [-runs N] spine|memory|delta|archive
+//	go run ./cmd/bench [-dir FOLDER] [-runs N] [-pairs REGEXP] spine|memory|delta|archive
 //
 // Input comes from the Go toolchain, by "npm pack" from the npm registry, and by
 // "apt-get download" from Debian. Peers are those found on PATH: restic, borg, zip,
@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -33,9 +34,14 @@ import (
 func main() {
 	dir := flag.String("dir", filepath.Join(os.TempDir(), "ferry-bench"), "working folder")
 	runs := flag.Int("runs", 3, "runs of each command; the median counts")
+	only := flag.String("pairs", "", "of delta: measure pairs whose name matches this regular expression")
 	flag.Parse()
 	b := &bench{dir: *dir, runs: *runs}
 	var err error
+	if b.pairs, err = regexp.Compile(*only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(2)
+	}
 	switch flag.Arg(0) {
 	case "spine":
 		err = b.measure(b.firstAdd, b.secondAdd, b.exports, b.checks, b.deltas)
@@ -63,6 +69,7 @@ type bench struct {
 	dir   string
 	runs  int
 	ferry string
+	pairs *regexp.Regexp
 }
 
 // sample is what one run of a command took.
