@@ -140,7 +140,11 @@ func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error 
 				return err
 			}
 		}
-		c.noteMatch(first, matchedFile{i, 1 << b, m.segments(e, chunks)})
+		segs, err := m.segments(ctx, c.target, e, chunks)
+		if err != nil {
+			return err
+		}
+		c.noteMatch(first, matchedFile{i, 1 << b, segs})
 	}
 	return nil
 }

@@ -44,12 +44,15 @@ type matcher struct {
 	byDig  map[cas.Digest]int
 	cuts   map[cas.Digest][]manifest.Chunk // of each base file
 
+	files    Files
+	sketches map[int]sketch // of files that the target lacks; nil until one is wanted
+
 	lastFile   cas.Digest // whose chunks are in lastChunks
 	lastChunks map[cas.Digest]int64
 }
 
 func newMatcher(ctx context.Context, v Version) (*matcher, error) {
-	m := &matcher{base: v.Manifest, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
+	m := &matcher{base: v.Manifest, files: v.Files, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
 	for i, e := range v.Manifest.Entries {
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
@@ -78,11 +81,14 @@ func newMatcher(ctx context.Context, v Version) (*matcher, error) {
 }
 
 // segments matches a target file, given how it is cut.
-func (m *matcher) segments(e manifest.Entry, chunks []manifest.Chunk) []segment {
+func (m *matcher) segments(ctx context.Context, target Version, e manifest.Entry, chunks []manifest.Chunk) ([]segment, error) {
 	if i, ok := m.byDig[e.Digest]; ok {
-		return []segment{{kind: opCopy, size: e.Size, from: m.base.Entries[i].Digest}}
+		return []segment{{kind: opCopy, size: e.Size, from: m.base.Entries[i].Digest}}, nil
 	}
-	origin := m.origin(e, chunks)
+	origin, err := m.origin(ctx, target, e, chunks)
+	if err != nil {
+		return nil, err
+	}
 	var segs []segment
 	for _, c := range chunks {
 		at, found := m.find(c.Key, origin)
@@ -95,7 +101,7 @@ func (m *matcher) segments(e manifest.Entry, chunks []manifest.Chunk) []segment 
 			segs = appendLiteral(segs, c, origin)
 		}
 	}
-	return segs
+	return segs, nil
 }
 
 // find returns where a chunk stands in the base: in the file that the target file
@@ -145,11 +151,12 @@ func appendLiteral(segs []segment, c manifest.Chunk, origin *manifest.Entry) []s
 }
 
 // origin picks the base file that a target file most likely came from: the one
-// of the same path, else the one that shares the most bytes with it, else one of
-// the same name, in the most similar folder. It returns nil when nothing fits.
-func (m *matcher) origin(e manifest.Entry, chunks []manifest.Chunk) *manifest.Entry {
+// of the same path, else the one that shares the most chunks with it, else the one
+// that resembles it most, else one of the same name, in the most similar folder. It
+// returns nil when nothing fits.
+func (m *matcher) origin(ctx context.Context, target Version, e manifest.Entry, chunks []manifest.Chunk) (*manifest.Entry, error) {
 	if i, ok := m.byPath[e.Path]; ok {
-		return &m.base.Entries[i]
+		return &m.base.Entries[i], nil
 	}
 	votes := map[int]int64{}
 	for _, c := range chunks {
@@ -164,12 +171,18 @@ func (m *matcher) origin(e manifest.Entry, chunks []manifest.Chunk) *manifest.En
 		}
 	}
 	if best < 0 {
+		var err error
+		if best, err = m.resembling(ctx, target, e); err != nil {
+			return nil, err
+		}
+	}
+	if best < 0 {
 		best = m.nearestName(e.Path)
 	}
 	if best < 0 {
-		return nil
+		return nil, nil
 	}
-	return &m.base.Entries[best]
+	return &m.base.Entries[best], nil
 }
 
 // nearestName returns the base file of the same name whose folders have most in

@@ -469,6 +469,9 @@ type anchors struct {
 
 // findAnchors scans the code of an image for RIP-relative operands.
 func findAnchors(b []byte, img *image) anchors {
+	if img.extent > maxAnchored {
+		return anchors{at: []uint32{0}}
+	}
 	seen := make([]uint64, img.extent/64+1)
 	code := make([]uint64, img.extent>>codePage/64+1)
 	for _, s := range img.sections {
@@ -505,6 +508,10 @@ func findAnchors(b []byte, img *image) anchors {
 	}
 	return anchors{at: at}
 }
+
+// maxAnchored bounds the end of the last section of images that are searched for
+// anchors: memory is a bit for each address.
+const maxAnchored = 1 << 29
 
 // codePage is the length, as a power of two, of the pages that are code or not.
 const codePage = 12
