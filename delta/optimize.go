@@ -64,6 +64,10 @@ func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (O
 	return report, err
 }
 
+// optimizeMemory bounds the memory in bytes of what is being coded: reading what is
+// derived already takes some, too.
+const optimizeMemory = 600 << 20
+
 // derivable bounds the sizes in bytes of files that are worth deriving.
 const minDerivable, maxDerivable = 64 << 10, codec.MaxSize
 
@@ -161,7 +165,7 @@ func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, job
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	memory := newMemory(createMemory)
+	memory := newMemory(optimizeMemory)
 	n := runtime.GOMAXPROCS(0)
 	queue, work := make(chan *optimizeJob, n), make(chan *optimizeJob, n)
 	var mu sync.Mutex // of o
