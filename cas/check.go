@@ -147,8 +147,8 @@ func (c *checker) checkIndexes(ctx context.Context) ([]backend.Info, error) {
 		exists[info.Name] = true
 	}
 	for id := range c.indexed {
-		_, doomed := c.s.doomed[id] // then a prune may have deleted it since we began
-		if name := packName(id); !exists[name] && !doomed {
+		// Of a doomed one, a prune may have deleted it since we began.
+		if name := packName(id); !exists[name] && !c.s.isDoomed(id) {
 			c.report(Problem{Kind: ProblemMissingPack, Object: name,
 				Detail: fmt.Sprintf("%d indexed blobs are lost; run: ferry repair index, then add their versions again", c.indexed[id].n)})
 		}
@@ -216,7 +216,7 @@ func (c *checker) checkPack(ctx context.Context, info backend.Info) error {
 	c.sum.StoredBytes += info.Size
 	c.mu.Unlock()
 	// What a pack needs that is to be deleted, or that no index knows, may be gone.
-	if _, doomed := c.s.doomed[id]; !doomed && c.indexed[id] != nil {
+	if !c.s.isDoomed(id) && c.indexed[id] != nil {
 		if err := c.checkDerived(ctx, info.Name, entries); err != nil {
 			return err
 		}

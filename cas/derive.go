@@ -436,7 +436,7 @@ func (o *Optimizer) survey(ctx context.Context) error {
 	}
 	frames := map[frameID][]index.Entry{}
 	err := o.s.eachEntry(func(e index.Entry) error {
-		if _, doomed := o.s.doomed[e.Pack]; e.Codec == pack.Derived && !doomed {
+		if e.Codec == pack.Derived && !o.s.isDoomed(e.Pack) {
 			id := frameID{e.Pack, e.Frame}
 			frames[id] = append(frames[id], e)
 		}

@@ -222,6 +222,14 @@ func (s *Store) openTable(ctx context.Context, info backend.Info) (*index.Table,
 	return t, err
 }
 
+// isDoomed reports whether a prune wants to delete a pack.
+func (s *Store) isDoomed(id [32]byte) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, doomed := s.doomed[id]
+	return doomed
+}
+
 func packName(id [32]byte) string {
 	h := Digest(id).Hex()
 	return packDir + h[:2] + "/" + h

@@ -248,10 +248,7 @@ func (t *Tx) putPack(b *pack.Builder) error {
 // doomed name may be deleted at any time, and one that stands already may be
 // damaged: what it was to hold then goes into a pack of another name.
 func (t *Tx) tryPack(data []byte, id [32]byte) (bool, error) {
-	t.s.mu.RLock()
-	_, doomed := t.s.doomed[id]
-	t.s.mu.RUnlock()
-	if doomed {
+	if t.s.isDoomed(id) {
 		return false, nil
 	}
 	err := t.s.b.Put(t.ctx, packName(id), bytes.NewReader(data), int64(len(data)))
