@@ -277,8 +277,8 @@ func sizeOf(refs []Ref) (sum int64) {
 // maxDerived bounds the memory in bytes that derivations being made take, and
 // keptDerived that of those kept.
 const (
-	maxDerived  = 288 << 20
-	keptDerived = 64 << 20
+	maxDerived  = 200 << 20
+	keptDerived = 192 << 20
 )
 
 // derivedCache keeps what derivations made last: a file's chunks are read one

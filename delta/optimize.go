@@ -81,10 +81,9 @@ type optimizeJob struct {
 	err          error
 }
 
-// lineages pairs each release of a file with the earlier one that it is to be
-// derived from: release n with the one whose number is n without its lowest bit.
-// So a file needs at most log2(n) others, one after the other, and the first stays
-// what it is.
+// lineages pairs each release of a file with its first, which stays what it is: so
+// reading any needs no chain of patches. A release also has chunks of those between,
+// each made from the first as well.
 func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) {
 	versions, err := a.Versions(ctx)
 	if err != nil {
@@ -113,7 +112,7 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 			done[e.Digest] = true
 			r := l.of(e.Path)
 			if n := len(r.files); n > 0 {
-				jobs = append(jobs, &optimizeJob{base: r.files[n&(n-1)], target: e, ready: make(chan struct{})})
+				jobs = append(jobs, &optimizeJob{base: r.files[0], target: e, ready: make(chan struct{})})
 			}
 			r.files = append(r.files, e)
 		}
