@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"ferry/cas/index"
 	"ferry/cas/pack"
 	"ferry/delta/codec"
@@ -206,10 +208,10 @@ func (s *Store) makeDerived(ctx context.Context, key Digest, d *derivation, nest
 		// Only the outermost waits for memory, and before others can wait for what it
 		// makes: what that needs comes out of its share.
 		share := min(maxDerived, 2*d.size+sizeOf(d.base))
-		if err := s.derived.memory.acquire(ctx, share); err != nil {
+		if err := s.derived.memory.Acquire(ctx, share); err != nil {
 			return nil, err
 		}
-		defer s.derived.memory.release(share)
+		defer s.derived.memory.Release(share)
 	}
 	return s.derived.get(key, d, func() ([]byte, error) {
 		return s.derive(context.WithValue(ctx, depthKey{}, d.depth), key, d)
@@ -284,7 +286,7 @@ const (
 // derivedCache keeps what derivations made last: a file's chunks are read one
 // after the other.
 type derivedCache struct {
-	memory *budget
+	memory *semaphore.Weighted
 
 	mu    sync.Mutex
 	byKey map[Digest]*list.Element
@@ -303,7 +305,7 @@ type derivedBytes struct {
 }
 
 func newDerivedCache() *derivedCache {
-	return &derivedCache{memory: newBudget(maxDerived), byKey: map[Digest]*list.Element{}, order: list.New(), parsed: map[frameID]parsedFrame{}}
+	return &derivedCache{memory: semaphore.NewWeighted(maxDerived), byKey: map[Digest]*list.Element{}, order: list.New(), parsed: map[frameID]parsedFrame{}}
 }
 
 // find returns the bytes under key, and the depth of what makes them, if they are at
@@ -366,41 +368,6 @@ func (c *derivedCache) drop(el *list.Element) {
 	}
 	c.order.Remove(el)
 	delete(c.byKey, el.Value.(*derivedBytes).key)
-}
-
-// budget hands out bytes of memory.
-type budget struct {
-	mu   sync.Mutex
-	free int64
-	back chan struct{} // closed when some comes back
-}
-
-func newBudget(total int64) *budget { return &budget{free: total, back: make(chan struct{})} }
-
-func (m *budget) acquire(ctx context.Context, n int64) error {
-	for {
-		m.mu.Lock()
-		if m.free >= n {
-			m.free -= n
-			m.mu.Unlock()
-			return nil
-		}
-		back := m.back
-		m.mu.Unlock()
-		select {
-		case <-back:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-func (m *budget) release(n int64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.free += n
-	close(m.back)
-	m.back = make(chan struct{})
 }
 
 // Optimizer replaces chunks by derivations. It keeps prunes, repairs and other

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"ferry/cas"
 	"ferry/manifest"
 	"ferry/manifest/place"
@@ -175,7 +177,7 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 
 func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
 	a := &applier{d: d, base: base, files: newContents(ctx, b.OpenAt), programs: map[string]*program{}}
-	a.windows = windowCache{memory: newMemory(applyMemory), plain: map[int]*cachedWindow{}, uses: map[int]int{}}
+	a.windows = windowCache{memory: semaphore.NewWeighted(applyMemory), plain: map[int]*cachedWindow{}, uses: map[int]int{}}
 	for k, g := range d.plan.programs {
 		if g.mask>>base&1 != 0 {
 			a.programs[d.Target.Entries[g.entry].Path] = &d.plan.programs[k]
@@ -316,7 +318,7 @@ type (
 
 // windowCache keeps windows that files yet to be made draw on.
 type windowCache struct {
-	memory *memory
+	memory *semaphore.Weighted
 
 	mu    sync.Mutex
 	plain map[int]*cachedWindow
@@ -344,14 +346,11 @@ func (a *applier) noteUses() {
 // withWindow calls fn with the plain bytes of a window.
 func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) error) error {
 	c := &a.windows
-	memory := int64(a.d.plan.windows[i].plain)
-	for _, s := range a.d.plan.windows[i].dict {
-		memory += s.size
-	}
-	if err := c.memory.acquire(ctx, memory); err != nil {
+	need := min(int64(a.d.plan.windows[i].plain)+a.d.plan.windows[i].dictSize(), applyMemory)
+	if err := c.memory.Acquire(ctx, need); err != nil {
 		return err
 	}
-	defer c.memory.release(memory)
+	defer c.memory.Release(need)
 	c.mu.Lock()
 	w, ok := c.plain[i]
 	if !ok {

@@ -10,11 +10,10 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/flate"
+	"golang.org/x/sync/semaphore"
 
 	"ferry/cas"
 	"ferry/delta/codec"
@@ -67,7 +66,7 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 	if len(bases) == 0 || len(bases) > maxBases {
 		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
 	}
-	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, memory: newMemory(createMemory)}
+	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, memory: semaphore.NewWeighted(createMemory)}
 	if err := c.match(ctx); err != nil {
 		return nil, err
 	}
@@ -88,7 +87,7 @@ type creator struct {
 	plan     plan
 	sources  map[cas.Digest]int // into plan.sources
 	drafts   []*draft
-	memory   *memory
+	memory   *semaphore.Weighted
 	costs    []int // of windows: their share of the payload in bytes
 
 	fromTarget *contents
@@ -325,10 +324,9 @@ func createEntry(zw *zip.Writer, name string, method uint16) (io.Writer, error) 
 
 // unit is windows that are coded together, on their way into the delta.
 type unit struct {
-	first, n int
-	ready    chan struct{}
-	data     []byte
-	err      error
+	first, n    int
+	plain, base int64 // bytes of them all
+	data        []byte
 }
 
 // Bounds of what is grouped: small windows, that compress better together.
@@ -341,25 +339,21 @@ const (
 // units divides the windows.
 func (c *creator) units() []*unit {
 	var units []*unit
-	var cur *unit
-	plain, base := int64(0), int64(0)
+	var group *unit // that the next small window may join
 	for i, w := range c.plan.windows {
-		dict := int64(0)
-		for _, s := range w.dict {
-			dict += s.size
-		}
-		if int64(w.plain) > groupItem || dict > 4*groupItem {
-			cur = nil
-			units = append(units, &unit{first: i, n: 1, ready: make(chan struct{})})
+		plain, base := int64(w.plain), w.dictSize()
+		if plain > groupItem || base > 4*groupItem {
+			group = nil
+			units = append(units, &unit{first: i, n: 1, plain: plain, base: base})
 			continue
 		}
-		plain, base = plain+int64(w.plain), base+dict
-		if cur == nil || plain > groupPlain || base > groupBase || cur.n == codec.MaxItems {
-			plain, base = int64(w.plain), dict
-			cur = &unit{first: i, ready: make(chan struct{})}
-			units = append(units, cur)
+		if group == nil || group.plain+plain > groupPlain || group.base+base > groupBase || group.n == codec.MaxItems {
+			group = &unit{first: i}
+			units = append(units, group)
 		}
-		cur.n++
+		group.n++
+		group.plain += plain
+		group.base += base
 	}
 	return units
 }
@@ -374,39 +368,9 @@ func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
 		c.opts.Total(sum)
 	}
 	c.costs = make([]int, len(c.plan.windows))
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	n := runtime.GOMAXPROCS(0)
-	queue, work := make(chan *unit, n), make(chan *unit, n)
-	for range n {
-		wg.Go(func() {
-			for u := range work {
-				u.data, u.err = c.code(ctx, u)
-				close(u.ready)
-			}
-		})
-	}
-	wg.Go(func() {
-		defer close(work)
-		defer close(queue)
-		for _, u := range c.units() {
-			select {
-			case queue <- u:
-			case <-ctx.Done():
-				return
-			}
-			work <- u
-		}
-	})
 	at := payloadAt{file: -1}
 	var entry io.Writer
-	for u := range queue {
-		<-u.ready
-		if u.err != nil {
-			return u.err
-		}
+	return inOrder(ctx, c.units(), c.code, func(u *unit) error {
 		for i := u.first; i < u.first+u.n; i++ {
 			w := &c.plan.windows[i]
 			if i > 0 {
@@ -430,30 +394,30 @@ func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
 			}
 		}
 		u.data = nil
-	}
-	return ctx.Err()
+		return nil
+	})
 }
 
 // code codes a unit, and proves that it decodes.
-func (c *creator) code(ctx context.Context, u *unit) ([]byte, error) {
+func (c *creator) code(ctx context.Context, u *unit) (err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return err
 	}
-	plain, base := int64(0), int64(0)
-	for _, w := range c.plan.windows[u.first : u.first+u.n] {
-		plain += int64(w.plain)
-		for _, s := range w.dict {
-			base += s.size
-		}
+	need := min(codec.EncodeMemory(u.plain, u.base, c.opts.Effort), createMemory)
+	if err := c.memory.Acquire(ctx, need); err != nil {
+		return err
 	}
-	memory := codec.EncodeMemory(plain, base, c.opts.Effort)
-	if err := c.memory.acquire(ctx, memory); err != nil {
-		return nil, err
-	}
-	defer c.memory.release(memory)
+	defer c.memory.Release(need)
 	if u.n == 1 {
-		return c.codeWindow(ctx, u.first)
+		u.data, err = c.codeWindow(ctx, u.first)
+	} else {
+		u.data, err = c.codeGroup(ctx, u)
 	}
+	return err
+}
+
+// codeGroup codes the windows of a unit together.
+func (c *creator) codeGroup(ctx context.Context, u *unit) ([]byte, error) {
 	items := make([]codec.Item, u.n)
 	for k := range items {
 		var err error

@@ -199,15 +199,21 @@ func (m *matcher) nearestName(p string) int {
 
 // commonBytes counts the bytes that a and b share at the front and at the back.
 func commonBytes(a, b string) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
+	n := commonFront(a, b)
 	m := 0
 	for m < len(a)-n && m < len(b)-n && a[len(a)-1-m] == b[len(b)-1-m] {
 		m++
 	}
 	return n + m
+}
+
+// commonFront counts the bytes that a and b share at the front.
+func commonFront(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // sameSegments reports whether two matchings give the same program: then bases

@@ -227,11 +227,7 @@ func (d *Delta) consistent() error {
 // window reads and decodes window i; dict gives bytes of sources.
 func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context, dst []byte, s span) ([]byte, error)) ([]byte, error) {
 	w := d.plan.windows[i]
-	n := int64(0)
-	for _, s := range w.dict {
-		n += s.size
-	}
-	base := make([]byte, 0, n)
+	base := make([]byte, 0, w.dictSize())
 	for _, s := range w.dict {
 		var err error
 		if base, err = dict(ctx, base, s); err != nil {

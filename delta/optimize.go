@@ -7,9 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"runtime"
 	"slices"
 	"sync"
+
+	"golang.org/x/sync/semaphore"
 
 	"ferry/cas"
 	"ferry/delta/codec"
@@ -64,10 +65,6 @@ func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (O
 	return report, err
 }
 
-// optimizeMemory bounds the memory in bytes of what is being coded: reading what is
-// derived already takes some, too.
-const optimizeMemory = 600 << 20
-
 // derivable bounds the sizes in bytes of files that are worth deriving.
 const minDerivable, maxDerivable = 64 << 10, codec.MaxSize
 
@@ -75,10 +72,8 @@ const minDerivable, maxDerivable = 64 << 10, codec.MaxSize
 type optimizeJob struct {
 	base, target manifest.Entry
 	refs         [2][]cas.Ref // of base and target
-	ready        chan struct{}
 	gain         int64
 	d            *cas.Derivation // nil if it does not pay
-	err          error
 }
 
 // lineages pairs each release of a file with its first, which stays what it is: so
@@ -102,7 +97,7 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
 		if name != v.Ref.Name {
-			name, l = v.Ref.Name, lineage{byPath: map[string]*releases{}}
+			name, l = v.Ref.Name, lineage{byPath: map[string]manifest.Entry{}}
 		}
 		l.next(m)
 		for _, e := range m.Entries {
@@ -110,11 +105,9 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 				continue
 			}
 			done[e.Digest] = true
-			r := l.of(e.Path)
-			if n := len(r.files); n > 0 {
-				jobs = append(jobs, &optimizeJob{base: r.files[0], target: e, ready: make(chan struct{})})
+			if first, ok := l.first(e); ok {
+				jobs = append(jobs, &optimizeJob{base: first, target: e})
 			}
-			r.files = append(r.files, e)
 		}
 	}
 	return jobs, nil
@@ -122,12 +115,9 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 
 // lineage follows files through the versions of a package.
 type lineage struct {
-	byPath map[string]*releases
-	gone   map[string][]string // by base name: paths of the versions before that this one lacks
+	byPath map[string]manifest.Entry // the first release of the file at each path
+	gone   map[string][]string       // by base name: paths of the versions before that this one lacks
 }
-
-// releases are the different contents of a file, oldest first.
-type releases struct{ files []manifest.Entry }
 
 // next begins a version.
 func (l *lineage) next(m *manifest.Manifest) {
@@ -142,57 +132,35 @@ func (l *lineage) next(m *manifest.Manifest) {
 	}
 }
 
-// of returns the releases of the file at p: also where it stood elsewhere, under
-// the same name, in a version before.
-func (l *lineage) of(p string) *releases {
-	if r := l.byPath[p]; r != nil {
-		return r
+// first returns the first release of the file e, of the same path, or of the same
+// name where that has gone from its path. If there is none, e is the first.
+func (l *lineage) first(e manifest.Entry) (first manifest.Entry, ok bool) {
+	if first, ok = l.byPath[e.Path]; ok {
+		return first, true
 	}
-	r, most := &releases{}, -1
-	for _, old := range l.gone[path.Base(p)] {
-		if n := commonBytes(old, p); n > most {
-			r, most = l.byPath[old], n
+	most := -1
+	for _, old := range l.gone[path.Base(e.Path)] {
+		if n := commonBytes(old, e.Path); n > most {
+			first, ok, most = l.byPath[old], true, n
 		}
 	}
-	l.byPath[p] = r
-	return r
+	if !ok {
+		first = e
+	}
+	l.byPath[e.Path] = first
+	return first, ok
 }
 
 // optimizeAll codes on all cores, and stores in order.
 func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, jobs []*optimizeJob, opts OptimizeOptions, report *OptimizeReport) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	memory := newMemory(optimizeMemory)
-	n := runtime.GOMAXPROCS(0)
-	queue, work := make(chan *optimizeJob, n), make(chan *optimizeJob, n)
+	memory := semaphore.NewWeighted(optimizeMemory)
 	var mu sync.Mutex // of o
-	for range n {
-		wg.Go(func() {
-			for j := range work {
-				j.err = j.code(ctx, a, o, &mu, memory, opts.Effort)
-				close(j.ready)
-			}
-		})
-	}
-	wg.Go(func() {
-		defer close(work)
-		defer close(queue)
-		for _, j := range jobs {
-			select {
-			case queue <- j:
-			case <-ctx.Done():
-				return
-			}
-			work <- j
+	return inOrder(ctx, jobs, func(ctx context.Context, j *optimizeJob) error {
+		if err := j.code(ctx, a, o, &mu, memory, opts.Effort); err != nil {
+			return fmt.Errorf("%s: %w", j.target.Path, err)
 		}
-	})
-	for j := range queue {
-		<-j.ready
-		if j.err != nil {
-			return fmt.Errorf("%s: %w", j.target.Path, j.err)
-		}
+		return nil
+	}, func(j *optimizeJob) error {
 		if j.d != nil {
 			mu.Lock()
 			replaced, err := o.Derive(*j.d, j.refs[1])
@@ -209,12 +177,12 @@ func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, job
 			opts.Progress.Add(j.target.Size)
 		}
 		j.d, j.refs = nil, [2][]cas.Ref{}
-	}
-	return ctx.Err()
+		return nil
+	})
 }
 
 // code finds out whether a file is worth deriving, and how.
-func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, mu *sync.Mutex, memory *memory, effort codec.Effort) error {
+func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, mu *sync.Mutex, memory *semaphore.Weighted, effort codec.Effort) error {
 	for i, e := range []manifest.Entry{j.base, j.target} {
 		chunks, err := a.Chunks(ctx, e)
 		if err != nil {
@@ -233,11 +201,11 @@ func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Opti
 	if err != nil || gain < minDerivable/4 {
 		return err
 	}
-	need := codec.EncodeMemory(j.target.Size, j.base.Size, effort)
-	if err := memory.acquire(ctx, need); err != nil {
+	need := min(codec.EncodeMemory(j.target.Size, j.base.Size, effort), optimizeMemory)
+	if err := memory.Acquire(ctx, need); err != nil {
 		return err
 	}
-	defer memory.release(need)
+	defer memory.Release(need)
 	var plain [2][]byte
 	for i, e := range []manifest.Entry{j.base, j.target} {
 		var buf bytes.Buffer

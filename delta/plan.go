@@ -45,6 +45,14 @@ type window struct {
 	leader, item int
 }
 
+// dictSize returns how many base bytes the window is coded against.
+func (w window) dictSize() (sum int64) {
+	for _, s := range w.dict {
+		sum += s.size
+	}
+	return sum
+}
+
 // checkSum is the front of a digest: it tells which window is damaged. That a
 // file is right is told by its whole digest.
 type checkSum [8]byte
@@ -201,12 +209,7 @@ func appendNumbers(b []byte, numbers ...uint64) []byte {
 // ErrInvalid; every reference in the result is within bounds.
 func decodePlan(data []byte, nEntries int) (*plan, error) {
 	d := planReader{b: data, what: planName}
-	if string(d.bytes(len(planMagic))) != planMagic {
-		d.fail("wrong magic")
-	}
-	if v := d.byte(); v != planVersion {
-		d.fail(fmt.Sprintf("version %d, this program reads %d", v, planVersion))
-	}
+	d.header(planMagic, planVersion)
 	p := &plan{target: d.digest()}
 	for range d.countUpTo(33, maxBases) {
 		p.bases = append(p.bases, planBase{d.digest(), d.string(maxLabel)})
@@ -331,6 +334,16 @@ func (d *planReader) bytes(n int) []byte {
 	return v
 }
 
+// header takes the magic and the version that the bytes begin with.
+func (d *planReader) header(magic string, version byte) {
+	if string(d.bytes(len(magic))) != magic {
+		d.fail("wrong magic")
+	}
+	if v := d.byte(); v != version {
+		d.fail(fmt.Sprintf("version %d, this program reads %d", v, version))
+	}
+}
+
 func (d *planReader) byte() byte {
 	if b := d.bytes(1); b != nil {
 		return b[0]
@@ -351,6 +364,11 @@ func (d *planReader) uvarint() uint64 {
 	}
 	d.b = d.b[n:]
 	return v
+}
+
+func (d *planReader) varint() int64 {
+	v := d.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 func (d *planReader) upTo(limit uint64) uint64 {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 
 	"ferry/cas"
@@ -59,10 +60,7 @@ func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Eff
 		if e.Exec {
 			flag |= flagExec
 		}
-		n := 0
-		for n < len(path) && n < len(e.Path) && path[n] == e.Path[n] {
-			n++
-		}
+		n := commonFront(path, e.Path)
 		paths = appendString(binary.AppendUvarint(paths, uint64(n)), e.Path[n:])
 		path = e.Path
 		switch e.Type {
@@ -107,12 +105,7 @@ const targetPart = 8 << 20
 // decodeTarget parses what encodeTarget gives. Errors match ErrInvalid.
 func decodeTarget(data []byte) (*manifest.Manifest, error) {
 	d := &planReader{b: data, what: manifestName}
-	if string(d.bytes(len(targetMagic))) != targetMagic {
-		d.fail("wrong magic")
-	}
-	if v := d.byte(); v != targetVersion {
-		d.fail(fmt.Sprintf("version %d, this program reads %d", v, targetVersion))
-	}
+	d.header(targetMagic, targetVersion)
 	n := int(d.upTo(maxLines))
 	var columns [7]planReader
 	for i := range columns {
@@ -138,8 +131,7 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 		switch flag & flagType {
 		case 0:
 			e.Type, e.Exec = manifest.TypeFile, flag&flagExec != 0
-			v := times.uvarint()
-			mtime += int64(v>>1) ^ -int64(v&1)
+			mtime += times.varint()
 			e.ModTime, e.Size = mtime, sizes.size()
 			switch {
 			case e.Size == 0:
@@ -164,13 +156,12 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 			return nil, columns[i].err
 		}
 	}
-	sorted := manifest.Manifest{Entries: entries}
-	for i := range entries[:max(len(entries), 1)-1] {
-		if entries[i].Path >= entries[i+1].Path {
+	for i := 1; i < len(entries); i++ {
+		if entries[i-1].Path >= entries[i].Path {
 			return nil, fmt.Errorf("%w: %s: entries are not sorted", ErrInvalid, manifestName)
 		}
 	}
-	m, err := manifest.New(sorted.Entries)
+	m, err := manifest.New(entries)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
 	}
@@ -205,8 +196,7 @@ func (d *planReader) column() []byte {
 // another file, the digest stays short, and whole is false; it is also false if
 // the result is not the manifest that the delta names.
 func (d *Delta) Complete(ctx context.Context, digest func(ctx context.Context, e manifest.Entry) (cas.Digest, error)) (m *manifest.Manifest, whole bool, err error) {
-	m = &manifest.Manifest{Entries: make([]manifest.Entry, len(d.Target.Entries))}
-	copy(m.Entries, d.Target.Entries)
+	m = &manifest.Manifest{Entries: slices.Clone(d.Target.Entries)}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	whole = true
