@@ -15,75 +15,95 @@ type frameID struct {
 	off  int64
 }
 
-// frameCache keeps the decoded frames last used. Two readers that want the same
-// frame decode it once.
-type frameCache struct {
-	mu    sync.Mutex
-	size  int
-	byID  map[frameID]*list.Element
-	order *list.List // of *cachedFrame, last used first
+func newFrameCache() *cache[frameID, []byte] {
+	return newCache[frameID](frameCacheSize, func(frame []byte) int { return len(frame) })
 }
 
-type cachedFrame struct {
-	id    frameID
-	ready chan struct{} // closed when data or err is set
-	data  []byte
+// cache keeps the values last used, up to a sum of their sizes. Two who want the
+// same value load it once.
+type cache[K comparable, V any] struct {
+	limit   int
+	measure func(V) int
+
+	mu    sync.Mutex
+	size  int // of all values
+	byID  map[K]*list.Element
+	order *list.List // of *cached[K, V], last used first
+}
+
+type cached[K comparable, V any] struct {
+	key   K
+	ready chan struct{} // closed when value or err is set
+	value V
 	err   error
 }
 
-func newFrameCache() *frameCache {
-	return &frameCache{byID: map[frameID]*list.Element{}, order: list.New()}
+func newCache[K comparable, V any](limit int, measure func(V) int) *cache[K, V] {
+	return &cache[K, V]{limit: limit, measure: measure, byID: map[K]*list.Element{}, order: list.New()}
 }
 
-// get returns the frame, calling load when it is not at hand. Failures are not kept.
-func (c *frameCache) get(id frameID, load func() ([]byte, error)) ([]byte, error) {
+// find returns a value if it is at hand.
+func (c *cache[K, V]) find(key K) (value V, ok bool) {
 	c.mu.Lock()
-	if el, ok := c.byID[id]; ok {
+	defer c.mu.Unlock()
+	el, ok := c.byID[key]
+	if !ok || !isReady[K, V](el) {
+		return value, false
+	}
+	c.order.MoveToFront(el)
+	v := el.Value.(*cached[K, V])
+	return v.value, v.err == nil
+}
+
+// get returns a value, calling load when it is not at hand. Failures are not kept.
+func (c *cache[K, V]) get(key K, load func() (V, error)) (V, error) {
+	c.mu.Lock()
+	if el, ok := c.byID[key]; ok {
 		c.order.MoveToFront(el)
 		c.mu.Unlock()
-		f := el.Value.(*cachedFrame)
-		<-f.ready
-		if f.err != nil {
+		v := el.Value.(*cached[K, V])
+		<-v.ready
+		if v.err != nil {
 			return load() // the other's failure may be that of its context
 		}
-		return f.data, nil
+		return v.value, nil
 	}
-	f := &cachedFrame{id: id, ready: make(chan struct{})}
-	el := c.order.PushFront(f)
-	c.byID[id] = el
+	v := &cached[K, V]{key: key, ready: make(chan struct{})}
+	el := c.order.PushFront(v)
+	c.byID[key] = el
 	c.mu.Unlock()
 
-	f.data, f.err = load()
-	close(f.ready)
+	v.value, v.err = load()
+	close(v.ready)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.err != nil {
+	if v.err != nil {
 		c.drop(el)
-		return nil, f.err
+		return v.value, v.err
 	}
-	c.size += len(f.data)
-	for c.size > frameCacheSize {
+	c.size += c.measure(v.value)
+	for c.size > c.limit {
 		oldest := c.order.Back()
-		if oldest == el || !isReady(oldest) {
+		if oldest == el || !isReady[K, V](oldest) {
 			break
 		}
-		c.size -= len(oldest.Value.(*cachedFrame).data)
+		c.size -= c.measure(oldest.Value.(*cached[K, V]).value)
 		c.drop(oldest)
 	}
-	return f.data, nil
+	return v.value, nil
 }
 
-func isReady(el *list.Element) bool {
+func isReady[K comparable, V any](el *list.Element) bool {
 	select {
-	case <-el.Value.(*cachedFrame).ready:
+	case <-el.Value.(*cached[K, V]).ready:
 		return true
 	default:
 		return false
 	}
 }
 
-func (c *frameCache) drop(el *list.Element) {
+func (c *cache[K, V]) drop(el *list.Element) {
 	c.order.Remove(el)
-	delete(c.byID, el.Value.(*cachedFrame).id)
+	delete(c.byID, el.Value.(*cached[K, V]).key)
 }

@@ -132,7 +132,7 @@ func TestCacheUnderLoad(t *testing.T) {
 	wg.Wait()
 	size := 0
 	for el := c.order.Front(); el != nil; el = el.Next() {
-		size += len(el.Value.(*cachedFrame).data)
+		size += len(el.Value.(*cached[frameID, []byte]).value)
 	}
 	if size != c.size || size > frameCacheSize || len(c.byID) != c.order.Len() {
 		t.Errorf("the cache holds %d bytes in %d frames, and counts %d in %d", size, c.order.Len(), c.size, len(c.byID))

@@ -79,7 +79,7 @@ type checker struct {
 	mu      sync.Mutex
 	emit    func(Problem)
 	sum     CheckReport
-	derived map[Digest]bool       // derivations looked at
+	derived sync.Map              // derivations looked at, by key
 	indexed map[[32]byte]*packSum // over all tables, equal entries once
 }
 
@@ -235,9 +235,9 @@ func (c *checker) checkDerived(ctx context.Context, name string, entries []index
 			continue
 		}
 		frame = e.Frame
-		key, _, err := c.s.derivedKey(ctx, e)
+		f, err := c.s.derivedFrame(ctx, e)
 		if err == nil {
-			err = c.derivation(ctx, key)
+			err = c.derivation(ctx, f.key)
 		}
 		if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotFound) {
 			k := Digest(e.Key)
@@ -251,25 +251,15 @@ func (c *checker) checkDerived(ctx context.Context, name string, entries []index
 
 // derivation looks for all that a derivation needs, once.
 func (c *checker) derivation(ctx context.Context, key Digest) error {
-	c.mu.Lock()
-	done := c.derived[key]
-	if c.derived == nil {
-		c.derived = map[Digest]bool{}
-	}
-	c.derived[key] = true
-	c.mu.Unlock()
-	if done {
+	if _, done := c.derived.LoadOrStore(key, nil); done {
 		return nil
 	}
 	d, err := c.s.derivation(ctx, key)
 	if err != nil {
 		return err
 	}
-	for _, r := range append(d.base, d.patch...) {
-		if r.Key.IsZero() {
-			continue
-		}
-		if _, _, err := c.s.locate(r.Key); err != nil {
+	for _, k := range d.needs() {
+		if _, _, err := c.s.locate(k); err != nil {
 			return err
 		}
 	}

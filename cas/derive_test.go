@@ -31,6 +31,15 @@ func release(n int) (refs []Ref, v version) {
 	return refs, v
 }
 
+// addReleases adds releases 0 to n-1, each as a version of its own.
+func addReleases(t *testing.T, c *catalogue, b backend.Backend, n int) {
+	t.Helper()
+	for i := range n {
+		_, v := release(i)
+		mustAdd(t, c, b, fmt.Sprint(i), v)
+	}
+}
+
 func joined(refs []Ref, v version) (out []byte) {
 	for _, r := range refs {
 		out = append(out, v.chunks[r.Key]...)
@@ -128,10 +137,7 @@ func TestOptimize(t *testing.T) {
 	clk := newClock()
 	m, c := newMemory(clk.now), newCatalogue()
 	create(t, m)
-	for i := range n {
-		_, v := release(i)
-		mustAdd(t, c, m, fmt.Sprint(i), v)
-	}
+	addReleases(t, c, m, n)
 	_, _, before := derivedChunks(t, m)
 	if err := optimizeReleases(t.Context(), m, n); err != nil {
 		t.Fatal(err)
@@ -180,10 +186,7 @@ func TestOptimize(t *testing.T) {
 func TestOptimizeMakesNoCircles(t *testing.T) {
 	m, c := newMemory(time.Now), newCatalogue()
 	create(t, m)
-	for i := range 3 {
-		_, v := release(i)
-		mustAdd(t, c, m, fmt.Sprint(i), v)
-	}
+	addReleases(t, c, m, 3)
 	s := open(t, m)
 	o, err := s.Optimize(t.Context())
 	if err != nil {
@@ -214,10 +217,7 @@ func TestOptimizeMakesNoCircles(t *testing.T) {
 func TestCheckFindsLostBase(t *testing.T) {
 	m, c := newMemory(time.Now), newCatalogue()
 	create(t, m)
-	for i := range 2 {
-		_, v := release(i)
-		mustAdd(t, c, m, fmt.Sprint(i), v)
-	}
+	addReleases(t, c, m, 2)
 	baseRefs, _ := release(0)
 	s := open(t, m)
 	e, _, err := s.locate(baseRefs[0].Key)
@@ -281,8 +281,8 @@ func FuzzDecodeDerivation(f *testing.F) {
 				t.Fatalf("encode(decode) does not decode: %v", err)
 			}
 		}
-		if key, pieces, err := parseDerived(body); err == nil {
-			if _, again, err := parseDerived(derivedBody(key, pieces)); err != nil || len(again) != len(pieces) {
+		if frame, err := parseDerived(body); err == nil {
+			if again, err := parseDerived(derivedBody(frame.key, frame.pieces)); err != nil || len(again.pieces) != len(frame.pieces) {
 				t.Fatalf("derived body does not parse again: %v", err)
 			}
 		}

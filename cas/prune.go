@@ -228,25 +228,19 @@ func (p *pruner) keepDerived(e index.Entry) error {
 		return nil
 	}
 	p.frames[id] = struct{}{}
-	key, _, err := p.s.derivedKey(p.ctx, e)
+	f, err := p.s.derivedFrame(p.ctx, e)
 	if err != nil {
 		return err
 	}
-	if _, done := p.derived[key]; done {
+	if _, done := p.derived[f.key]; done {
 		return nil
 	}
-	p.derived[key] = struct{}{}
-	d, err := p.s.derivation(p.ctx, key)
+	p.derived[f.key] = struct{}{}
+	d, err := p.s.derivation(p.ctx, f.key)
 	if err != nil {
 		return err
 	}
-	keys := []Digest{key, d.baseList}
-	for _, r := range slices.Concat(d.base, d.patch) {
-		if !r.Key.IsZero() {
-			keys = append(keys, r.Key)
-		}
-	}
-	for _, k := range keys {
+	for _, k := range append(d.needs(), f.key) {
 		if err := p.keep(k); err != nil {
 			return err
 		}
@@ -432,7 +426,7 @@ func (p *pruner) move(ctx context.Context, chosen map[[32]byte]bool) error {
 			return err
 		}
 	}
-	if err := tx.moveDerived(ctx, p.s, derived); err != nil {
+	if err := tx.moveDerived(ctx, derived); err != nil {
 		return err
 	}
 	// The index must not be merged now: this call holds the lease.

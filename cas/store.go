@@ -47,7 +47,7 @@ type Store struct {
 	b       backend.Backend
 	config  Config
 	dec     *pack.Decoder
-	frames  *frameCache
+	frames  *cache[frameID, []byte]
 	derived *derivedCache
 	session string // name of this session's lease; empty when read without one
 	release func()
@@ -362,11 +362,7 @@ func (s *Store) frameBlob(ctx context.Context, e index.Entry) ([]byte, error) {
 }
 
 func (s *Store) readFrame(ctx context.Context, e index.Entry) ([]byte, error) {
-	body := make([]byte, e.Stored)
-	err := s.b.ReadAt(ctx, packName(e.Pack), body, e.Frame)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: "the pack is truncated"}
-	}
+	body, err := s.readBody(ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -375,4 +371,14 @@ func (s *Store) readFrame(ctx context.Context, e index.Entry) ([]byte, error) {
 		return nil, &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: err.Error()}
 	}
 	return plain, nil
+}
+
+// readBody reads the coded bytes of the frame that e is in.
+func (s *Store) readBody(ctx context.Context, e index.Entry) ([]byte, error) {
+	body := make([]byte, e.Stored)
+	err := s.b.ReadAt(ctx, packName(e.Pack), body, e.Frame)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = &CorruptError{Object: packName(e.Pack), Off: e.Frame, Key: e.Key, Reason: "the pack is truncated"}
+	}
+	return body, err
 }
