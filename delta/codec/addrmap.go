@@ -64,10 +64,11 @@ func (s sectionsByOffset) find(off int) (sec *section, next int) {
 
 // runs cuts a match where a section ends on either side. Bytes of no section come
 // as runs without one.
-func runs(m match, old, new sectionsByOffset, do func(run)) {
+func runs(m match, old, new *image, do func(run)) {
+	oldSects, newSects := old.byOffset(), new.byOffset()
 	for m.n > 0 {
-		o, oldEnd := old.find(m.from)
-		t, newEnd := new.find(m.at)
+		o, oldEnd := oldSects.find(m.from)
+		t, newEnd := newSects.find(m.at)
 		n := min(m.n, oldEnd-m.from, newEnd-m.at)
 		r := run{at: m.at, from: m.from, n: n}
 		if o != nil && t != nil {
@@ -82,9 +83,8 @@ func runs(m match, old, new sectionsByOffset, do func(run)) {
 // newAddrMap makes the map of an alignment.
 func newAddrMap(matches []match, old, new *image) *addrMap {
 	var pieces []placedPiece
-	oldSects, newSects := sectionsByOffset(old.byOffset()), sectionsByOffset(new.byOffset())
 	for _, m := range matches {
-		runs(m, oldSects, newSects, func(r run) {
+		runs(m, old, new, func(r run) {
 			if r.oldSect != nil {
 				pieces = append(pieces, placedPiece{r.oldAddr, uint32(r.n), r.newAddr - r.oldAddr})
 			}

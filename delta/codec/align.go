@@ -113,12 +113,12 @@ func equalBytes(a, b []byte) int {
 	return n
 }
 
-// A byte that agrees is worth one; one that differs costs that much more than a
-// literal, in matchUnit-ths.
+// What bytes of a match are worth. One that differs costs more than a literal does.
 const (
 	gainEqual  = 2
 	lossDiffer = 3
-	switchGain = 8 // equal bytes more than on the diagonal at hand that pay a new match
+	giveUp     = 4096 // loss after which a match is not extended any further
+	switchGain = 8    // equal bytes more than on the diagonal at hand that pay a new match
 )
 
 // align returns matches in the order of the target, apart from each other.
@@ -127,7 +127,6 @@ func (a *aligner) align(target []byte) []match {
 	base := a.base
 	last := match{} // the match being extended: its start is fixed, its end is not
 	scan := 0
-	misses := 0
 	for {
 		// Find the next place where another diagonal does better.
 		diag := last.from - last.at
@@ -136,7 +135,6 @@ func (a *aligner) align(target []byte) []match {
 			if on := scan + diag; on >= 0 && on < len(base) {
 				if d := equalFront(target[scan:], base[on:]); d >= sureMatch {
 					scan += d
-					misses = 0
 					continue
 				}
 			}
@@ -144,14 +142,8 @@ func (a *aligner) align(target []byte) []match {
 			if n > 0 && n > a.onDiagonal(target, scan, n, diag)+switchGain {
 				break
 			}
-			n = 0
-			// Long stretches that resemble nothing are looked at more sparsely.
-			scan += 1
-			if misses < 1<<12 {
-				misses++
-			}
+			scan++
 		}
-		misses = 0
 		if scan >= len(target) {
 			last.n = a.forward(target, last, len(target))
 			if last.n > 0 {
@@ -202,7 +194,7 @@ func (a *aligner) forward(target []byte, m match, end int) int {
 		}
 		score -= lossDiffer
 		i++
-		if score < best-4096 {
+		if score < best-giveUp {
 			break
 		}
 	}
@@ -218,7 +210,7 @@ func (a *aligner) backward(target []byte, at, from, start int) int {
 			score += gainEqual
 		} else {
 			score -= lossDiffer
-			if score < best-4096 {
+			if score < best-giveUp {
 				break
 			}
 		}

@@ -70,11 +70,6 @@ func (r *reader) stream(limit int) []byte {
 	if r.err != nil {
 		return nil
 	}
-	if b, ok := s.(*bytes.Reader); ok && size == b.Len() {
-		plain := make([]byte, size)
-		b.Read(plain)
-		return plain
-	}
 	// Memory grows with what is decoded, not with what is claimed.
 	var buf bytes.Buffer
 	if n, err := io.Copy(&buf, s); err != nil || n != int64(size) {
@@ -94,31 +89,25 @@ func (r *reader) streamReader(limit int, dict []byte) (io.Reader, int) {
 		n = r.upTo(uint64(len(r.b)))
 	}
 	packed := bytes.NewReader(r.bytes(n))
-	switch method {
-	case packStored:
+	var dec io.Reader
+	var err error
+	switch {
+	case method == packStored:
 		return packed, size
-	case packZstd:
-		dec, err := zstd.NewReader(packed, decoderOptions(size)...)
-		if err != nil {
-			r.fail(err.Error())
-			return nil, 0
-		}
-		return io.LimitReader(dec, int64(size)+1), size
-	case packBrotli:
-		return io.LimitReader(brotli.NewReader(packed), int64(size)+1), size
-	case packBrotliDict:
-		if len(dict) == 0 {
-			break
-		}
-		dec, err := newBrotliReader(packed, dict)
-		if err != nil {
-			r.fail(err.Error())
-			return nil, 0
-		}
-		return io.LimitReader(dec, int64(size)+1), size
+	case method == packZstd:
+		dec, err = zstd.NewReader(packed, decoderOptions(size)...)
+	case method == packBrotli:
+		dec, err = newBrotliReader(packed, nil)
+	case method == packBrotliDict && len(dict) > 0:
+		dec, err = newBrotliReader(packed, dict)
+	default:
+		err = fmt.Errorf("unknown method %d of a stream", method)
 	}
-	r.fail(fmt.Sprintf("unknown method %d of a stream", method))
-	return nil, 0
+	if err != nil {
+		r.fail(err.Error())
+		return nil, 0
+	}
+	return io.LimitReader(dec, int64(size)+1), size
 }
 
 // encodeBrotli compresses as hard as the format allows (RFC 7932). The dictionary

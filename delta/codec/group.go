@@ -13,10 +13,10 @@ import (
 // Item is a target of a group, with its base, which may be empty.
 type Item struct{ Target, Base []byte }
 
-// MaxItems bounds the items of a group, and MaxGroup their plain bytes in all.
+// MaxItems bounds the items of a group, and maxGroup their plain bytes in all.
 const (
 	MaxItems = 1 << 12
-	MaxGroup = 32 << 20
+	maxGroup = 32 << 20
 )
 
 // EncodeGroup appends the coded form of items to dst, and returns what each takes
@@ -60,14 +60,14 @@ func (p *patch) all() []*[]byte {
 // Group is a group that was unpacked. It is safe for concurrent use.
 type Group struct{ patches []patch }
 
-// OpenGroup unpacks a group. Memory is bounded by MaxGroup whatever coded says.
+// OpenGroup unpacks a group. Memory is bounded, whatever coded says.
 // Errors match [ErrInvalid].
 func OpenGroup(coded []byte) (*Group, error) {
 	r := &reader{b: coded}
 	n := r.upTo(MaxItems)
 	table := &reader{b: r.stream(n * 8 * binary.MaxVarintLen32)}
 	var all patch
-	limit := 2*MaxGroup + n*64
+	limit := 2*maxGroup + n*64
 	for _, b := range all.all() {
 		*b = r.stream(limit)
 		limit -= len(*b)
@@ -81,7 +81,7 @@ func OpenGroup(coded []byte) (*Group, error) {
 	g := &Group{make([]patch, n)}
 	for i := range g.patches {
 		p := &g.patches[i]
-		p.matches = table.upTo(MaxGroup)
+		p.matches = table.upTo(maxGroup)
 		for k, b := range p.all() {
 			from := all.all()[k]
 			size := table.upTo(uint64(len(*from)))
@@ -98,9 +98,6 @@ func OpenGroup(coded []byte) (*Group, error) {
 	}
 	return g, table.err
 }
-
-// Len returns the number of items.
-func (g *Group) Len() int { return len(g.patches) }
 
 // Decode appends the size target bytes of item i to dst, made of its base. Errors
 // match [ErrInvalid].

@@ -15,6 +15,9 @@ type image struct {
 	start    uint64 // base address, which absolute pointers include
 	sections []section
 	extent   uint32 // end of the last section, as an address
+
+	inFile  sectionsByOffset // once asked for
+	anchors []uint32         // once asked for
 }
 
 // machine is an instruction set whose references are known.
@@ -199,8 +202,11 @@ func parseELF(b []byte) *image {
 
 // byOffset returns the sections that have bytes in the file, in its order and
 // apart from each other.
-func (img *image) byOffset() []section {
-	var out []section
+func (img *image) byOffset() sectionsByOffset {
+	if img.inFile != nil {
+		return img.inFile
+	}
+	out := sectionsByOffset{}
 	for _, s := range img.sections {
 		if s.have > 0 {
 			out = append(out, s)
@@ -214,6 +220,7 @@ func (img *image) byOffset() []section {
 		}
 		kept = append(kept, s)
 	}
+	img.inFile = kept
 	return kept
 }
 

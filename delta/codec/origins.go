@@ -17,13 +17,26 @@ type changedField struct {
 // originSample is how many changed fields are looked at to choose origins.
 const originSample = 60000
 
-// findOrigins finds what the 32-bit offsets in the data of an image count from: of
-// all likely origins those that explain the most fields that changed. It returns
-// them, the lists in use, and for each block of the target which list holds (1 is
-// the first; 0 is none).
-func findOrigins(target, base []byte, matches []match, old, new *image, addrs *addrMap) ([]origin, [][]uint8, []uint8) {
-	fields := changedFields(target, base, matches, old, new)
-	candidates := likelyOrigins(target, base, old, new)
+// pairing is two executables of which one is to be made of the other.
+type pairing struct {
+	target, base []byte
+	old, new     *image
+	likely       []origin
+}
+
+// newPairing returns nil unless both are executables for the same machine.
+func newPairing(target, base []byte) *pairing {
+	old, new := parseImage(base), parseImage(target)
+	if old == nil || new == nil || old.machine != new.machine {
+		return nil
+	}
+	return &pairing{target, base, old, new, likelyOrigins(target, base, old, new)}
+}
+
+// guide finds what the 32-bit offsets in the data of the target count from: of all
+// likely origins those that explain the most fields that changed.
+func (t *pairing) guide(matches []match, addrs *addrMap) *guide {
+	fields := t.changedFields(matches)
 	// A sample is enough to choose the origins.
 	sample := fields
 	if len(fields) > originSample {
@@ -32,15 +45,15 @@ func findOrigins(target, base []byte, matches []match, old, new *image, addrs *a
 			sample[i] = fields[i*len(fields)/originSample]
 		}
 	}
-	p := newPredictor(base, old, new, addrs, candidates, nil, nil)
-	chosen := cover(len(sample), len(candidates), maxOrigins, max(8, len(sample)/2000), func(k, i int) bool { return p.explains(k, sample[i]) })
-	origins := make([]origin, len(chosen))
+	g := &guide{old: t.old, new: t.new, origins: t.likely}
+	p := g.predictor(t.base, addrs)
+	chosen := cover(len(sample), len(t.likely), maxOrigins, max(8, len(sample)/2000), func(k, i int) bool { return p.explains(k, sample[i]) })
+	g.origins = make([]origin, len(chosen))
 	for i, k := range chosen {
-		origins[i] = candidates[k]
+		g.origins[i] = t.likely[k]
 	}
-	p = newPredictor(base, old, new, addrs, origins, nil, nil)
-	blocks := make([]uint8, len(target)>>blockBits+1)
-	var lists [][]uint8
+	p = g.predictor(t.base, addrs)
+	g.blocks = make([]uint8, len(t.target)>>blockBits+1)
 	for len(fields) > 0 {
 		block := fields[0].at >> blockBits
 		n := 0
@@ -50,21 +63,21 @@ func findOrigins(target, base []byte, matches []match, old, new *image, addrs *a
 		here := fields[:n]
 		fields = fields[n:]
 		var list []uint8
-		for _, k := range cover(n, len(origins), maxList, 4, func(k, i int) bool { return p.explains(k, here[i]) }) {
+		for _, k := range cover(n, len(g.origins), maxList, 4, func(k, i int) bool { return p.explains(k, here[i]) }) {
 			list = append(list, uint8(k))
 		}
 		if len(list) == 0 {
 			continue
 		}
 		slices.Sort(list)
-		at := slices.IndexFunc(lists, func(l []uint8) bool { return slices.Equal(l, list) })
-		if at < 0 && len(lists) < maxLists {
-			at = len(lists)
-			lists = append(lists, list)
+		at := slices.IndexFunc(g.lists, func(l []uint8) bool { return slices.Equal(l, list) })
+		if at < 0 && len(g.lists) < maxLists {
+			at = len(g.lists)
+			g.lists = append(g.lists, list)
 		}
-		blocks[block] = uint8(at + 1)
+		g.blocks[block] = uint8(at + 1)
 	}
-	return origins, lists, blocks
+	return g
 }
 
 // explains reports whether an origin predicts what a field became.
@@ -116,24 +129,24 @@ func cover(n, m, limit, least int, explains func(k, i int) bool) []int {
 	return chosen
 }
 
-func changedFields(target, base []byte, matches []match, old, new *image) []changedField {
+// changedFields lists the fields of data that matches carry over with another value.
+func (t *pairing) changedFields(matches []match) []changedField {
 	var fields []changedField
-	oldSects, newSects := sectionsByOffset(old.byOffset()), sectionsByOffset(new.byOffset())
 	for _, m := range matches {
-		runs(m, oldSects, newSects, func(r run) {
+		runs(m, t.old, t.new, func(r run) {
 			if r.oldSect == nil || r.oldSect.code {
 				return
 			}
 			for i := int(-r.oldAddr & 3); i+4 <= r.n; {
 				// Equal bytes are skipped fast.
-				same := equalFront(base[r.from+i:r.from+r.n], target[r.at+i:r.at+r.n])
+				same := equalFront(t.base[r.from+i:r.from+r.n], t.target[r.at+i:r.at+r.n])
 				i += same &^ 3
 				if i+4 > r.n {
 					break
 				}
-				v, t := binary.LittleEndian.Uint32(base[r.from+i:]), binary.LittleEndian.Uint32(target[r.at+i:])
+				v, became := binary.LittleEndian.Uint32(t.base[r.from+i:]), binary.LittleEndian.Uint32(t.target[r.at+i:])
 				if v != 0 && v != ^uint32(0) {
-					fields = append(fields, changedField{r.at + i, r.oldAddr + uint32(i), r.newAddr + uint32(i), v, t, r.oldSect.numbers})
+					fields = append(fields, changedField{r.at + i, r.oldAddr + uint32(i), r.newAddr + uint32(i), v, became, r.oldSect.numbers})
 				}
 				i += 4
 			}

@@ -60,17 +60,16 @@ func encodePatch(dst, target, base []byte, effort Effort) []byte {
 func makePatch(target, base []byte, effort Effort) (best, plain *patch) {
 	a := newAligner(base, effort)
 	matches := a.align(target)
-	old, new := parseImage(base), parseImage(target)
-	if old == nil || new == nil || old.machine != new.machine {
+	t := newPairing(target, base)
+	if t == nil {
 		return patchOf(target, base, matches, nil), nil
 	}
 	first := matches
 	for range effort.passes() {
-		a.index(translate(target, base, matches, old, new))
+		a.index(t.translate(matches))
 		matches = a.align(target)
 	}
-	a = nil
-	best = patchOf(target, base, matches, newGuide(target, base, matches, old, new))
+	best = patchOf(target, base, matches, t.guide(matches, newAddrMap(matches, t.old, t.new)))
 	if best.size() < 4*fewBytes {
 		plain = patchOf(target, base, first, nil)
 	}
@@ -88,16 +87,6 @@ type guide struct {
 	blocks   []uint8
 }
 
-func newGuide(target, base []byte, matches []match, old, new *image) *guide {
-	g := &guide{old: old, new: new}
-	g.origins, g.lists, g.blocks = findOrigins(target, base, matches, old, new, newAddrMap(matches, old, new))
-	return g
-}
-
-func (g *guide) predictor(base []byte, matches []match) *predictor {
-	return newPredictor(base, g.old, g.new, newAddrMap(matches, g.old, g.new), g.origins, g.lists, g.blocks)
-}
-
 // patchOf codes target by matches and, if a guide is given, predictions.
 func patchOf(target, base []byte, matches []match, g *guide) *patch {
 	matches = kept(matches)
@@ -113,21 +102,17 @@ func patchOf(target, base []byte, matches []match, g *guide) *patch {
 	}
 	s.literals = append(s.literals, target[end:]...)
 
-	f := fixWriter{s: s, target: target}
-	if g == nil {
-		for _, m := range matches {
-			f.begin(base, m)
-			f.upTo(m.at + m.n)
-		}
-	} else {
-		p := g.predictor(base, matches)
-		p.start = func(m match) { f.begin(base, m) }
-		p.truth = f.field
-		for _, m := range matches {
-			p.match(m)
-		}
-		f.upTo(f.m.at + f.m.n)
+	f := fixWriter{s: s, target: target, base: base}
+	each := f.begin
+	if g != nil {
+		p := g.predictor(base, newAddrMap(matches, g.old, g.new))
+		p.start, p.truth = f.begin, f.field
+		each = p.match
 	}
+	for _, m := range matches {
+		each(m)
+	}
+	f.upTo(f.m.at + f.m.n)
 	return out
 }
 
@@ -157,9 +142,9 @@ type fixWriter struct {
 }
 
 // begin starts a run of bytes, after finishing the one before.
-func (f *fixWriter) begin(base []byte, m match) {
+func (f *fixWriter) begin(m match) {
 	f.upTo(f.m.at + f.m.n)
-	f.base, f.m, f.at = base, m, m.at
+	f.m, f.at = m, m.at
 }
 
 // upTo compares bytes up to a place in the target.
@@ -296,7 +281,7 @@ func (p *patch) apply(dst, base []byte, size int, literals io.Reader, n int) ([]
 	}
 	f := newFixReader(&p.streams, out)
 	if g != nil {
-		p := g.predictor(base, matches)
+		p := g.predictor(base, newAddrMap(matches, g.old, g.new))
 		p.start = func(match) {}
 		p.truth = f.field
 		for _, m := range matches {

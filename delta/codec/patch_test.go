@@ -305,8 +305,8 @@ func TestGroup(t *testing.T) {
 		coded, shares := EncodeGroup([]byte("before"), items, effort)
 		alone, sum := 0, 0
 		g, err := OpenGroup(coded[len("before"):])
-		if err != nil || g.Len() != len(items) {
-			t.Fatalf("OpenGroup: %d items, %v", g.Len(), err)
+		if err != nil || len(g.patches) != len(items) {
+			t.Fatalf("OpenGroup: %d items, %v", len(g.patches), err)
 		}
 		for i, item := range items {
 			plain, err := g.Decode(nil, i, item.Base, len(item.Target))
@@ -336,7 +336,7 @@ func FuzzOpenGroup(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for i := range min(g.Len(), 8) {
+		for i := range min(len(g.patches), 8) {
 			for _, size := range []int{0, 4, len(base)} {
 				if plain, err := g.Decode(nil, i, base, size); err == nil && len(plain) != size {
 					t.Fatalf("item %d: %d bytes, want %d", i, len(plain), size)

@@ -18,8 +18,6 @@ type predictor struct {
 	base     []byte
 	old, new *image
 	addrs    *addrMap
-	oldSects sectionsByOffset
-	newSects sectionsByOffset
 	codeLow  uint32 // addresses of code lie in [codeLow, codeEnd)
 	codeEnd  uint32
 	origins  []origin
@@ -72,17 +70,17 @@ type table struct {
 	last  uint32 // value of the last such field
 }
 
-func newPredictor(base []byte, old, new *image, addrs *addrMap, origins []origin, lists [][]uint8, blocks []uint8) *predictor {
+// predictor returns a predictor that has learned nothing yet.
+func (g *guide) predictor(base []byte, addrs *addrMap) *predictor {
 	p := &predictor{
-		base: base, old: old, new: new, addrs: addrs,
-		oldSects: old.byOffset(), newSects: new.byOffset(),
-		lists: lists, blocks: blocks,
+		base: base, old: g.old, new: g.new, addrs: addrs,
+		lists: g.lists, blocks: g.blocks,
 		learned: make([]lesson, 1<<lessonBits),
-		tables:  make([]table, len(origins)+1),
+		tables:  make([]table, len(g.origins)+1),
 	}
-	p.setOrigins(origins)
+	p.setOrigins(g.origins)
 	p.codeLow = ^uint32(0)
-	for _, s := range old.sections {
+	for _, s := range g.old.sections {
 		if s.code {
 			p.codeLow, p.codeEnd = min(p.codeLow, s.addr), max(p.codeEnd, s.addr+s.size)
 		}
@@ -90,7 +88,7 @@ func newPredictor(base []byte, old, new *image, addrs *addrMap, origins []origin
 	for i := range p.tables {
 		for c := range p.tables[i].score {
 			p.tables[i].score[c] = 1 << 15
-			if i == len(origins) {
+			if i == len(g.origins) {
 				p.tables[i].score[c] += 1 << 12
 			}
 		}
@@ -103,7 +101,7 @@ func (p *predictor) setOrigins(origins []origin) {
 	p.origins = origins
 	for _, o := range origins {
 		if o.kind == fromAnchor && p.anchors.at == nil {
-			p.anchors = findAnchors(p.base, p.old)
+			p.anchors.at = p.old.anchorsOf(p.base)
 		}
 		if o.kind == fromMemory && p.memory == nil {
 			p.memory = &memory{}
@@ -127,16 +125,15 @@ func lessonOf(a uint32) uint32 { return a * 0x9e3779b1 >> (32 - lessonBits) }
 
 // match walks the fields of one match.
 func (p *predictor) match(m match) {
-	runs(m, p.oldSects, p.newSects, func(r run) {
+	runs(m, p.old, p.new, func(r run) {
 		p.start(match{r.at, r.from, r.n})
 		if r.oldSect == nil {
 			return
 		}
-		switch {
-		case !r.oldSect.code:
-			p.data(r)
-		default:
+		if r.oldSect.code {
 			p.code(r)
+		} else {
+			p.data(r)
 		}
 	})
 }
@@ -467,10 +464,18 @@ type anchors struct {
 	last int      // index found last
 }
 
-// findAnchors scans the code of an image for RIP-relative operands.
-func findAnchors(b []byte, img *image) anchors {
+// anchorsOf returns the anchors of an image whose file is b: 0, which comes before
+// all others, and what the code's RIP-relative operands refer to.
+func (img *image) anchorsOf(b []byte) []uint32 {
+	if img.anchors == nil {
+		img.anchors = img.findAnchors(b)
+	}
+	return img.anchors
+}
+
+func (img *image) findAnchors(b []byte) []uint32 {
 	if img.extent > maxAnchored {
-		return anchors{at: []uint32{0}}
+		return []uint32{0}
 	}
 	seen := make([]uint64, img.extent/64+1)
 	code := make([]uint64, img.extent>>codePage/64+1)
@@ -500,13 +505,13 @@ func findAnchors(b []byte, img *image) anchors {
 			n++
 		}
 	}
-	at := make([]uint32, 1, n+1) // 0 comes before all others
+	at := make([]uint32, 1, n+1)
 	for w, word := range seen {
 		for ; word != 0; word &= word - 1 {
 			at = append(at, uint32(w*64+bits.TrailingZeros64(word)))
 		}
 	}
-	return anchors{at: at}
+	return at
 }
 
 // maxAnchored bounds the end of the last section of images that are searched for

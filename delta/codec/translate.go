@@ -7,41 +7,41 @@ import (
 	"slices"
 )
 
-// translate returns base with its references as they would be in the target: an
+// translate returns the base with its references as they would be in the target: an
 // alignment with it sees past them.
-func translate(target, base []byte, matches []match, old, new *image) []byte {
-	moved := bytes.Clone(base)
-	addrs := newAddrMap(matches, old, new)
-	g := &guide{old: old, new: new}
-	g.origins, g.lists, g.blocks = findOrigins(target, base, matches, old, new, addrs)
-	p := newPredictor(base, old, new, addrs, g.origins, g.lists, g.blocks)
+func (t *pairing) translate(matches []match) []byte {
+	moved := bytes.Clone(t.base)
+	addrs := newAddrMap(matches, t.old, t.new)
+	p := t.guide(matches, addrs).predictor(t.base, addrs)
 	var cur match
 	p.start = func(m match) { cur = m }
 	p.truth = func(at int, predicted uint32) uint32 {
 		binary.LittleEndian.PutUint32(moved[at-cur.at+cur.from:], predicted)
-		return binary.LittleEndian.Uint32(target[at:])
+		return binary.LittleEndian.Uint32(t.target[at:])
 	}
 	for _, m := range matches {
 		p.match(m)
 	}
-	p.setOrigins(likelyOrigins(target, base, old, new))
-	p.translateRest(moved, target, p.sound(moved, target, matches))
+	p.setOrigins(t.likely)
+	p.translateRest(moved, t.target, p.sound(moved, t.target, matches))
 	return moved
 }
+
+// tableBlock is the length in bytes of the pieces of data that are judged as one.
+const tableBlock = 512
 
 // sound returns the matches without those parts of data that differ much even
 // when translated: a table may have been aligned by what all its entries share.
 func (p *predictor) sound(moved, target []byte, matches []match) []match {
-	const block = 512
 	var out []match
 	for _, m := range matches {
-		runs(m, p.oldSects, p.newSects, func(r run) {
+		runs(m, p.old, p.new, func(r run) {
 			if r.oldSect == nil || r.oldSect.code {
 				out = append(out, match{r.at, r.from, r.n})
 				return
 			}
-			for i := 0; i < r.n; i += block {
-				n := min(block, r.n-i)
+			for i := 0; i < r.n; i += tableBlock {
+				n := min(tableBlock, r.n-i)
 				if equalBytes(moved[r.from+i:r.from+i+n], target[r.at+i:r.at+i+n]) >= n-n/10 {
 					out = append(out, match{r.at + i, r.from + i, n})
 				}
@@ -57,7 +57,7 @@ func (p *predictor) sound(moved, target []byte, matches []match) []match {
 func (p *predictor) translateRest(moved, target []byte, matches []match) {
 	values := newValueSet()
 	rest := uncovered(matches, len(target), func(m match) (int, int) { return m.at, m.n })
-	for _, s := range p.newSects {
+	for _, s := range p.new.byOffset() {
 		if s.code {
 			continue
 		}
@@ -67,30 +67,28 @@ func (p *predictor) translateRest(moved, target []byte, matches []match) {
 			}
 		}
 	}
+	p.truth = func(at int, predicted uint32) uint32 {
+		binary.LittleEndian.PutUint32(moved[at:], predicted)
+		return predicted
+	}
 	rest = uncovered(matches, len(p.base), func(m match) (int, int) { return m.from, m.n })
-	for k := range p.oldSects {
-		s := &p.oldSects[k]
+	for _, s := range p.old.byOffset() {
 		for _, g := range clipped(rest, int(s.off), int(s.off+s.have)) {
 			addr := s.addr + uint32(g.at) - s.off
-			r := run{at: g.at, from: g.at, n: g.n, oldAddr: addr, newAddr: p.addrs.at(addr), oldSect: s}
-			if !s.code {
+			r := run{at: g.at, from: g.at, n: g.n, oldAddr: addr, newAddr: p.addrs.at(addr), oldSect: &s}
+			if s.code {
+				p.code(r)
+			} else {
 				p.translateData(moved, r, values)
-				continue
 			}
-			p.truth = func(at int, predicted uint32) uint32 {
-				binary.LittleEndian.PutUint32(moved[at:], predicted)
-				return predicted
-			}
-			p.code(r)
 		}
 	}
 }
 
 // translateData translates the fields of a run, block by block.
 func (p *predictor) translateData(moved []byte, r run, values *valueSet) {
-	const block = 512
-	for start := int(-r.oldAddr & 3); start+4 <= r.n; start += block {
-		end := min(start+block, r.n-3)
+	for start := int(-r.oldAddr & 3); start+4 <= r.n; start += tableBlock {
+		end := min(start+tableBlock, r.n-3)
 		best, most := -1, (end-start)/4/6
 		for k := -1; k < len(p.origins); k++ {
 			hits := 0
