@@ -342,8 +342,7 @@ func (a *Archive) Check(ctx context.Context, readData bool, progress cas.Counter
 			return err
 		}
 		if !lost {
-			_, err := a.store.Size(key)
-			return cmp.Or(err, ctx.Err())
+			return a.isThere(ctx, key)
 		}
 		_, err := a.store.Get(ctx, key)
 		verdict[key] = err
@@ -375,10 +374,7 @@ func (a *Archive) allThere(ctx context.Context, versions []Version) bool {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for v := range todo {
-				n, err := a.checkVersion(ctx, v, func(key cas.Digest) error {
-					_, err := a.store.Size(key)
-					return cmp.Or(err, ctx.Err())
-				}, func(Problem) {})
+				n, err := a.checkVersion(ctx, v, func(key cas.Digest) error { return a.isThere(ctx, key) }, func(Problem) {})
 				if n > 0 || err != nil {
 					missing.Store(true)
 				}
@@ -387,6 +383,12 @@ func (a *Archive) allThere(ctx context.Context, versions []Version) bool {
 	}
 	wg.Wait()
 	return !missing.Load()
+}
+
+// isThere returns an error unless the index knows the chunk.
+func (a *Archive) isThere(ctx context.Context, key cas.Digest) error {
+	_, err := a.store.Size(key)
+	return cmp.Or(err, ctx.Err())
 }
 
 // checkVersion reports the files of a version that lack chunks.

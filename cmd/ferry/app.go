@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 
@@ -62,10 +61,6 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 			return cmd.Help()
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		a.json = a.json || slices.Contains(os.Args[1:], "--json") // a flag after the wrong one counts, too
-		return &usageError{err}
-	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", "", "folder of the store (default $FERRY_STORE, or a folder of your own)")
 	flags.BoolVar(&a.json, "json", false, "print the result as JSON, errors too")

@@ -67,16 +67,31 @@ FILE appears when it is whole.` + "\n" + exitHelp,
 	o.register(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "where to write the delta")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace a file that stands there")
-	cmd.Flags().StringVar(&o.effort, "effort", codec.Default.String(), "how long to search for a smaller delta: fast, default or max")
-	_ = cmd.RegisterFlagCompletionFunc("effort", cobra.FixedCompletions([]string{"fast", "default", "max"}, cobra.ShellCompDirectiveNoFileComp))
+	o.effort.register(cmd, "how long to search for a smaller delta")
 	return cmd
 }
 
 type createOptions struct {
 	filterFlags
+	effort effortFlag
 	output string
-	effort string
 	force  bool
+}
+
+// effortFlag is --effort.
+type effortFlag struct{ name string }
+
+func (f *effortFlag) register(cmd *cobra.Command, usage string) {
+	cmd.Flags().StringVar(&f.name, "effort", codec.Default.String(), usage+": fast, default or max")
+	_ = cmd.RegisterFlagCompletionFunc("effort", cobra.FixedCompletions([]string{"fast", "default", "max"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func (f effortFlag) parse() (codec.Effort, error) {
+	effort, err := codec.ParseEffort(f.name)
+	if err != nil {
+		err = usagef("%v", err)
+	}
+	return effort, err
 }
 
 // createResult is what delta create prints.
@@ -95,9 +110,9 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	if o.output == "" {
 		return usagef("say where to write with -o")
 	}
-	effort, err := codec.ParseEffort(o.effort)
+	effort, err := o.effort.parse()
 	if err != nil {
-		return usagef("%v", err)
+		return err
 	}
 	if _, err := os.Lstat(o.output); err == nil && !o.force {
 		return fmt.Errorf("%s: %w; --force replaces it", o.output, place.ErrExists)

@@ -14,7 +14,10 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() { os.Exit(realMain()) }
@@ -47,6 +50,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	app := newApp(stdout, stderr)
 	root := newRootCommand(app)
 	root.SetArgs(args)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		app.json = app.json || slices.Contains(args, "--json") // a flag after the wrong one counts, too
+		return &usageError{err}
+	})
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)

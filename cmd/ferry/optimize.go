@@ -11,11 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferry/delta"
-	"ferry/delta/codec"
 )
 
 func newOptimizeCommand(a *app) *cobra.Command {
-	var effort string
+	var effort effortFlag
 	cmd := &cobra.Command{
 		Use:   "optimize",
 		Short: "Store releases of a file as patches of earlier ones",
@@ -31,8 +30,7 @@ goes on. Removing a version does not free what others are made of.` + "\n" + exi
 		Args:    exactly(0, "no arguments"),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runOptimize(cmd.Context(), a, effort) },
 	}
-	cmd.Flags().StringVar(&effort, "effort", codec.Default.String(), "how long to search for smaller patches: fast, default or max")
-	_ = cmd.RegisterFlagCompletionFunc("effort", cobra.FixedCompletions([]string{"fast", "default", "max"}, cobra.ShellCompDirectiveNoFileComp))
+	effort.register(cmd, "how long to search for smaller patches")
 	return cmd
 }
 
@@ -43,10 +41,10 @@ type optimizeResult struct {
 	Seconds float64 `json:"seconds"`
 }
 
-func runOptimize(ctx context.Context, a *app, effortName string) error {
-	effort, err := codec.ParseEffort(effortName)
+func runOptimize(ctx context.Context, a *app, o effortFlag) error {
+	effort, err := o.parse()
 	if err != nil {
-		return usagef("%v", err)
+		return err
 	}
 	debug.SetMemoryLimit(createMemoryGoal)
 	archive, err := a.openArchive(ctx, false)

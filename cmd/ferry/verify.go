@@ -70,10 +70,8 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 		return err
 	}
 	defer t.Close()
-	if want.complete != nil {
-		if err := want.complete(ctx, t); err != nil {
-			return err
-		}
+	if err := want.complete(ctx, t); err != nil {
+		return err
 	}
 	report, err := manifest.Verify(ctx, t, want.manifest, manifest.VerifyOptions{
 		Chunks: want.chunks, Progress: a.progress("verifying "+arg, want.manifest.Size()),
@@ -132,20 +130,18 @@ type expectation struct {
 	manifest *manifest.Manifest
 	chunks   func(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
 	close    func()
-	// complete makes the manifest whole by the tree to be verified; nil where it is.
-	// partial says that this did not succeed: then some file is wrong.
-	complete func(ctx context.Context, t tree.Tree) error
-	partial  bool
+	// delta is where the manifest comes from, if it does: then it is not whole. partial
+	// says that completing it did not succeed: then some file is wrong.
+	delta   *delta.Delta
+	partial bool
 }
 
-// completeFrom completes the manifest of the delta at path.
-func (want *expectation) completeFrom(ctx context.Context, path string, t tree.Tree) error {
-	d, err := delta.Open(path)
-	if err != nil {
-		return err
+// complete makes the manifest whole by the tree to be verified.
+func (want *expectation) complete(ctx context.Context, t tree.Tree) error {
+	if want.delta == nil {
+		return nil
 	}
-	defer d.Close()
-	m, whole, err := d.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
+	m, whole, err := want.delta.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
 		c, err := t.OpenAt(ctx, e.Path)
 		if err != nil {
 			return cas.Digest{}, ctx.Err() // missing: that is what verifying is to say
@@ -163,32 +159,36 @@ func (want *expectation) completeFrom(ctx context.Context, path string, t tree.T
 
 // expected opens a version, a manifest file or a delta.
 func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
-	if !isPath(arg) {
+	var want *expectation
+	switch {
+	case !isPath(arg):
+	case wasDelta(arg):
+		d, err := delta.Open(arg)
+		if err != nil {
+			return nil, err
+		}
+		want = &expectation{label: arg, manifest: d.Target, delta: d, close: func() { d.Close() }}
+	default:
+		m, err := readManifest(arg)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			want = &expectation{label: arg, manifest: m, close: func() {}}
+		}
+	}
+	if want == nil {
 		v, err := a.openVersion(ctx, arg, nil)
 		if err != nil {
 			return nil, err
 		}
 		return &expectation{label: v.label, manifest: v.manifest, chunks: v.Chunks, close: v.close}, nil
-	}
-	m, err := readManifest(arg)
-	if err != nil {
-		return nil, err
-	}
-	if m == nil {
-		v, err := a.openVersion(ctx, arg, nil)
-		if err != nil {
-			return nil, err
-		}
-		return &expectation{label: v.label, manifest: v.manifest, chunks: v.Chunks, close: v.close}, nil
-	}
-	want := &expectation{label: arg, manifest: m, close: func() {}}
-	if wasDelta(arg) {
-		want.complete = func(ctx context.Context, t tree.Tree) error { return want.completeFrom(ctx, arg, t) }
 	}
 	// Where a store is at hand that knows a file, it knows how it is cut.
 	if archive, err := a.openArchive(ctx, false); err == nil {
+		closeFile := want.close
 		want.chunks = archive.Chunks
-		want.close = func() { archive.Close() }
+		want.close = func() { archive.Close(); closeFile() }
 	}
 	return want, nil
 }
@@ -200,8 +200,7 @@ func wasDelta(path string) bool {
 	return err == nil && fi.Mode().IsRegular() && (filepath.Ext(path) == ".ferry" || delta.IsDelta(path))
 }
 
-// readManifest reads a manifest file, or that in a delta, which is not whole (see
-// delta.Delta.Complete); nil for anything else.
+// readManifest reads a manifest file; nil for anything else.
 func readManifest(path string) (*manifest.Manifest, error) {
 	fi, err := os.Stat(path)
 	if err != nil {
@@ -209,14 +208,6 @@ func readManifest(path string) (*manifest.Manifest, error) {
 	}
 	if fi.IsDir() {
 		return nil, nil
-	}
-	if wasDelta(path) {
-		d, err := delta.Open(path)
-		if err != nil {
-			return nil, err
-		}
-		defer d.Close()
-		return d.Target, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
