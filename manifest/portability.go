@@ -2,6 +2,8 @@ package manifest
 
 import (
 	"fmt"
+	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -22,7 +24,7 @@ func Portability(m *Manifest) []Warning {
 			warnings = append(warnings, Warning{Path: e.Path, Text: "cannot be unpacked on Windows: " + err.(*tree.UnsafePathError).Reason})
 		}
 		for path := e.Path; path != ""; path = parent(path) {
-			key := folder.String(norm.NFC.String(path))
+			key := fold(folder, path)
 			first, ok := seen[key]
 			if ok && first == path {
 				break // this folder was looked at before
@@ -39,4 +41,14 @@ func Portability(m *Manifest) []Warning {
 		}
 	}
 	return warnings
+}
+
+// fold returns what a path is to a file system that ignores case and Unicode form.
+func fold(folder cases.Caser, path string) string {
+	for i := range len(path) {
+		if path[i] >= utf8.RuneSelf {
+			return folder.String(norm.NFC.String(path))
+		}
+	}
+	return strings.ToLower(path) // the same, faster
 }

@@ -23,22 +23,9 @@ func (b *bench) archives() error {
 	var plain int64
 	for _, release := range product.releases {
 		dir := filepath.Join(trees, release)
-		if _, err := os.Stat(dir); err != nil {
-			tgz, err := b.npm(product.name, release)
-			if err != nil {
-				return err
-			}
-			tmp := dir + ".part"
-			if err := os.MkdirAll(tmp, 0o777); err != nil {
-				return err
-			}
-			if err := run("tar", "-xzf", tgz, "--strip-components=1", "-C", tmp); err != nil {
-				return err
-			}
-			if err := os.Rename(tmp, dir); err != nil {
-				return err
-			}
-			os.Remove(tgz)
+		err := once(dir, func(dir string) error { return b.npm(product.name, release, dir) })
+		if err != nil {
+			return err
 		}
 		plain += size(dir)
 	}

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -58,22 +57,14 @@ var pairs = []pair{
 func npmPair(kind, name, old, new, file string) pair {
 	if file == "\x00" {
 		return pair{kind, name + " (packed)", func(b *bench, dir, release string) error {
-			tgz, err := b.npm(name, release)
-			if err == nil {
-				err = os.Rename(tgz, filepath.Join(dir, "package.tgz"))
-			}
-			return err
-		}, old, new, "package.tgz"}
+			return b.npmPacked(name, release, filepath.Join(dir, packed))
+		}, old, new, packed}
 	}
-	return pair{kind, name, func(b *bench, dir, release string) error {
-		tgz, err := b.npm(name, release)
-		if err != nil {
-			return err
-		}
-		defer os.Remove(tgz)
-		return run("tar", "-xzf", tgz, "--strip-components=1", "-C", dir)
-	}, old, new, file}
+	return pair{kind, name, func(b *bench, dir, release string) error { return b.npm(name, release, dir) }, old, new, file}
 }
+
+// packed is what an npm package's file is called here.
+const packed = "package.tgz"
 
 // debPair is a pair of Debian packages; of a kernel's, the modules of one folder
 // name, whatever their version.
@@ -109,24 +100,6 @@ func debPair(kind, name, old, new, file string) pair {
 		}
 		return run("cp", "-a", modules[0]+"/.", dir)
 	}, old, new, file}
-}
-
-func run(args ...string) error {
-	if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
-	}
-	return nil
-}
-
-// npm fetches a package and returns the file's path.
-func (b *bench) npm(name, version string) (string, error) {
-	cmd := exec.Command("npm", "pack", "--silent", name+"@"+version)
-	cmd.Dir = b.dir
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("npm pack %s@%s: %w", name, version, err)
-	}
-	return b.path(strings.TrimSpace(string(out))), nil
 }
 
 // peer makes patches of files.
@@ -196,15 +169,8 @@ func (p pair) dir(side string) string {
 
 func (b *bench) fetchPair(p pair) error {
 	for side, release := range map[string]string{"old": p.old, "new": p.new} {
-		dir := b.path(p.dir(side))
-		if _, err := os.Stat(dir); err == nil {
-			continue
-		}
-		tmp := dir + ".part"
-		if err := cmp.Or(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o777)); err != nil {
-			return err
-		}
-		if err := cmp.Or(p.fetch(b, tmp, release), os.Rename(tmp, dir)); err != nil {
+		err := once(b.path(p.dir(side)), func(dir string) error { return p.fetch(b, dir, release) })
+		if err != nil {
 			return err
 		}
 	}
@@ -217,19 +183,27 @@ func (b *bench) sides(p pair) (files, given [2]string, err error) {
 		dir := b.path(p.dir(side))
 		if p.file == "" { // peers patch files: they get a tar, names sorted
 			files[i], given[i] = dir+".tar", dir
-			err = cmp.Or(err, run("tar", "--sort=name", "--owner=0", "--group=0", "-cf", files[i], "-C", dir, "."))
+			if err := run("tar", "--sort=name", "--owner=0", "--group=0", "-cf", files[i], "-C", dir, "."); err != nil {
+				return files, given, err
+			}
 			continue
 		}
 		found, _ := filepath.Glob(filepath.Join(dir, p.file))
 		if len(found) != 1 {
 			return files, given, fmt.Errorf("%d files %s in %s", len(found), p.file, dir)
 		}
-		files[i] = found[0]
-		given[i] = dir + ".one"
-		// As release engineers have it: the file in a folder.
-		err = cmp.Or(err, os.RemoveAll(given[i]), os.MkdirAll(given[i], 0o777), run("cp", found[0], filepath.Join(given[i], "file")))
+		files[i], given[i] = found[0], dir+".one" // as release engineers have it: the file in a folder
+		if err := os.RemoveAll(given[i]); err != nil {
+			return files, given, err
+		}
+		if err := os.Mkdir(given[i], 0o777); err != nil {
+			return files, given, err
+		}
+		if err := run("cp", found[0], filepath.Join(given[i], "file")); err != nil {
+			return files, given, err
+		}
 	}
-	return files, given, err
+	return files, given, nil
 }
 
 func (b *bench) measurePair(p pair) (ratio float64, err error) {

@@ -12,18 +12,27 @@ import (
 	"strings"
 )
 
-// releases are npm packages that carry real programs for Windows and Linux, and
+// packages are npm packages that carry real programs for Windows and Linux, and
 // text, each in two consecutive releases.
-var releases = []struct{ name, base, target string }{
-	{"next", "15.5.3", "15.5.4"},
-	{"typescript", "5.9.2", "5.9.3"},
-	{"@esbuild/win32-x64", "0.28.1", "0.28.2"},
-	{"@esbuild/linux-x64", "0.28.1", "0.28.2"},
-	{"@swc/core-win32-x64-msvc", "1.15.46", "1.15.47"},
-	{"@swc/core-linux-x64-gnu", "1.15.46", "1.15.47"},
-	{"@next/swc-win32-x64-msvc", "15.5.3", "15.5.4"},
-	{"@next/swc-linux-x64-gnu", "15.5.3", "15.5.4"},
-	{"@next/swc-darwin-arm64", "15.5.3", "15.5.4"},
+var packages = []npmPackage{
+	{"next", [2]string{"15.5.3", "15.5.4"}},
+	{"typescript", [2]string{"5.9.2", "5.9.3"}},
+	{"@esbuild/win32-x64", [2]string{"0.28.1", "0.28.2"}},
+	{"@esbuild/linux-x64", [2]string{"0.28.1", "0.28.2"}},
+	{"@swc/core-win32-x64-msvc", [2]string{"1.15.46", "1.15.47"}},
+	{"@swc/core-linux-x64-gnu", [2]string{"1.15.46", "1.15.47"}},
+	{"@next/swc-win32-x64-msvc", [2]string{"15.5.3", "15.5.4"}},
+	{"@next/swc-linux-x64-gnu", [2]string{"15.5.3", "15.5.4"}},
+	{"@next/swc-darwin-arm64", [2]string{"15.5.3", "15.5.4"}},
+}
+
+type npmPackage struct {
+	name     string
+	releases [2]string
+}
+
+func (p npmPackage) folder() string {
+	return strings.ReplaceAll(strings.TrimPrefix(p.name, "@"), "/", "-")
 }
 
 // inputs builds the two trees base and target in the working folder, of about
@@ -32,34 +41,27 @@ func (b *bench) inputs() error {
 	if err := b.build(); err != nil {
 		return err
 	}
-	if _, err := os.Stat(b.path("inputs-made")); err == nil {
-		return nil
-	}
 	root, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
 		return fmt.Errorf("go env: %w", err)
 	}
-	goroot := strings.TrimSpace(string(root))
-	for _, side := range []string{"base", "target"} {
-		if err := os.RemoveAll(b.path(side)); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(b.path(side), 0o777); err != nil {
-			return err
-		}
-		if out, err := exec.Command("cp", "-a", goroot, b.path(side, "go")).CombinedOutput(); err != nil {
-			return fmt.Errorf("copy GOROOT: %w\n%s", err, out)
-		}
-	}
-	for _, r := range releases {
-		if err := b.unpack(r.name, r.base, "base"); err != nil {
-			return err
-		}
-		if err := b.unpack(r.name, r.target, "target"); err != nil {
+	for i, side := range []string{"base", "target"} {
+		err := once(b.path(side), func(dir string) error {
+			if err := run("cp", "-a", strings.TrimSpace(string(root)), filepath.Join(dir, "go")); err != nil {
+				return err
+			}
+			for _, p := range packages {
+				if err := b.npm(p.name, p.releases[i], filepath.Join(dir, p.folder())); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(b.path("inputs-made"), nil, 0o666)
+	return nil
 }
 
 // build makes the working folder and the program to measure.
@@ -70,23 +72,6 @@ func (b *bench) build() error {
 	b.ferry = b.path("ferry")
 	fmt.Printf("%s/%s, %d cores, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
 	return run("go", "build", "-o", b.ferry, "./cmd/ferry")
-}
-
-// unpack fetches an npm package into a folder of its name under side.
-func (b *bench) unpack(name, version, side string) error {
-	dir := b.path(side, strings.ReplaceAll(strings.TrimPrefix(name, "@"), "/", "-"))
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
-	tgz, err := b.npm(name, version)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tgz)
-	if out, err := exec.Command("tar", "-xzf", tgz, "-C", dir).CombinedOutput(); err != nil {
-		return fmt.Errorf("tar: %w\n%s", err, out)
-	}
-	return nil
 }
 
 // bigFiles makes a folder with a file of 10 GB, most of it a hole with real bytes
@@ -115,7 +100,7 @@ const (
 // sparse writes 20 pieces of a real program into a hole; the changed copy has one
 // piece more.
 func (b *bench) sparse(name string, changed uint64) error {
-	program, err := os.ReadFile(b.path("base", "next-swc-linux-x64-gnu", "package", "next-swc.linux-x64-gnu.node"))
+	program, err := os.ReadFile(b.path("base", "next-swc-linux-x64-gnu", "next-swc.linux-x64-gnu.node"))
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ const applyMemoryGoal = 208 << 20
 // realMain is main for programs that want the exit code, such as tests.
 func realMain() int {
 	debug.SetMemoryLimit(memoryGoal)
+	debug.SetGCPercent(400) // most heaps are small: the goal bounds the others
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	go func() {
