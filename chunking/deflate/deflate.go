@@ -1,0 +1,302 @@
+// Package deflate decodes deflate streams (RFC 1951) to their plain bytes and a
+// small reconstruction, from which the very same stream can be made again.
+//
+// It predicts what a known encoder would write, token by token, and how that
+// encoder would code a block. The reconstruction names the encoder that fits best
+// and holds what differs: see docs/format.md. The predictor is part of the format:
+// what it predicts never changes.
+package deflate
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+var (
+	// ErrCostly says that a stream's encoder is unknown: what differs from any
+	// known one would take too many bytes.
+	ErrCostly = errors.New("its encoder is not known")
+	// ErrStream says that bytes are no deflate stream.
+	ErrStream = errBadStream
+	// ErrReconstruction says that a reconstruction is malformed, or of other bytes.
+	ErrReconstruction = errors.New("bad reconstruction")
+)
+
+const (
+	version = 1
+
+	// maxBlock bounds the tokens of a block, which are held in memory.
+	maxBlock = 4 << 20
+	// Corrections may take one byte of so many of the stream, and a few.
+	costShare = 12
+	costFree  = 256
+)
+
+// Flags of a block's record. The lowest bit is the stream's for the last block, as
+// are the two above it for the kind.
+const (
+	flagFinal     = 1 << 0
+	kindShift     = 1
+	flagCount     = 1 << 3 // the number of tokens follows
+	flagHeader    = 1 << 4 // the header follows, bit for bit
+	flagCorrected = 1 << 5 // corrections follow
+	flagPad       = 1 << 6 // the bits up to the next byte are not zero and follow
+)
+
+// Result is what Decode found.
+type Result struct {
+	Coded          int64  // size of the stream in bytes
+	Plain          int64  // size of what it decodes to
+	Reconstruction []byte // for Encode
+}
+
+// Decode reads the stream at the front of r and writes its plain bytes to w, which
+// may be io.Discard. Errors match [ErrStream], [ErrCostly], or come from r or w.
+// Memory is bounded, whatever the stream.
+func Decode(w io.Writer, r io.Reader) (Result, error) {
+	a := &analysis{in: newInflater(r), w: w}
+	err := a.run()
+	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.out}, err
+}
+
+// analysis is one run of Decode.
+type analysis struct {
+	in    *inflater
+	w     io.Writer
+	plain int64
+	out   []byte
+
+	p       *predictor
+	encoder int
+	usual   int      // tokens of a block
+	blocks  []*block // read and not yet compared
+	codes   blockCodes
+}
+
+// block is a block as it was read.
+type block struct {
+	kind   uint8
+	final  bool
+	whole  bool // all of it was read
+	pad    byte
+	header bitString
+	tokens []token
+	stored int
+
+	done        int // tokens that were compared
+	freq        frequencies
+	corrections []byte
+	corrected   int // how many
+	since       int // tokens since the last one
+}
+
+// sampled bounds what is read before an encoder is chosen.
+const (
+	sampleTokens = 48 << 10
+	samplePlain  = 2 << 20
+)
+
+func (a *analysis) run() error {
+	var sample []byte
+	tokens := 0
+	var seg segment
+	for {
+		err := a.in.next(&seg)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		ended := err != nil
+		if !ended {
+			a.plain += int64(len(seg.plain))
+			if _, err := a.w.Write(seg.plain); err != nil {
+				return err
+			}
+			if err := a.take(&seg); err != nil {
+				return err
+			}
+			tokens += len(seg.tokens)
+		}
+		if a.p != nil {
+			a.p.feed(seg.plain)
+		} else {
+			sample = append(sample, seg.plain...)
+			if !ended && tokens < sampleTokens && len(sample) < samplePlain {
+				continue
+			}
+			if err := a.choose(sample, ended); err != nil {
+				return err
+			}
+			a.p.feed(sample)
+			sample = nil
+		}
+		a.p.last = ended
+		if err := a.compare(); err != nil || ended {
+			return err
+		}
+	}
+}
+
+// take adds a segment to the blocks.
+func (a *analysis) take(s *segment) error {
+	var b *block
+	if n := len(a.blocks); n > 0 && !a.blocks[n-1].whole {
+		b = a.blocks[n-1]
+	} else {
+		b = &block{kind: s.kind, header: bitString{append([]byte(nil), s.header.bytes...), s.header.n}}
+		a.blocks = append(a.blocks, b)
+	}
+	b.tokens = append(b.tokens, s.tokens...)
+	if len(b.tokens) > maxBlock {
+		return fmt.Errorf("%w: a block of more than %d tokens", ErrCostly, maxBlock)
+	}
+	if s.kind == kindStored {
+		b.stored = len(s.plain)
+	}
+	b.whole, b.final, b.pad = s.last, s.final, s.pad
+	return nil
+}
+
+// choose finds the encoder that mispredicts the sample least.
+func (a *analysis) choose(sample []byte, all bool) error {
+	if len(a.blocks) > 1 {
+		a.usual = len(a.blocks[0].tokens)
+	}
+	least := int(a.in.used())/(4*costShare) + 64 // a correction is of about four bytes
+	best := -1
+	for _, g := range guesses {
+		if n := a.misses(encoders[g], sample, all, least); n < least {
+			least, best = n, g
+		}
+		if least == 0 {
+			break
+		}
+	}
+	if best < 0 {
+		return ErrCostly
+	}
+	a.encoder, a.p = best, newPredictor(encoders[best])
+	a.out = append(a.out, version, byte(best))
+	a.out = binary.AppendUvarint(a.out, uint64(a.usual))
+	return nil
+}
+
+// misses counts the tokens of the sample that e would not have written, up to limit.
+func (a *analysis) misses(e encoder, sample []byte, all bool, limit int) int {
+	p := newPredictor(e)
+	p.feed(sample)
+	p.last = all
+	n := 0
+	for _, b := range a.blocks {
+		if b.kind == kindStored {
+			if !p.ready(b.stored) {
+				return n
+			}
+			p.skip(b.stored)
+		}
+		for _, t := range b.tokens {
+			if !p.ready(0) {
+				return n
+			}
+			if p.predict() != t {
+				if n++; n >= limit {
+					return n
+				}
+			}
+			p.accept(t)
+		}
+	}
+	return n
+}
+
+// compare predicts what can be predicted of the blocks, and notes what differs.
+func (a *analysis) compare() error {
+	for len(a.blocks) > 0 {
+		b := a.blocks[0]
+		if b.kind == kindStored {
+			if !a.p.ready(b.stored) {
+				return nil
+			}
+			a.p.skip(b.stored)
+		}
+		for b.done < len(b.tokens) {
+			if !a.p.ready(0) {
+				return nil
+			}
+			t := b.tokens[b.done]
+			b.done++
+			b.freq.add(t)
+			if a.p.predict() != t {
+				b.correct(t)
+			} else {
+				b.since++
+			}
+			a.p.accept(t)
+		}
+		if !b.whole {
+			break
+		}
+		a.note(b)
+		a.blocks = a.blocks[1:]
+	}
+	cost := len(a.out)
+	if len(a.blocks) > 0 {
+		cost += len(a.blocks[0].corrections)
+	}
+	if int64(cost) > a.in.used()/costShare+costFree {
+		return ErrCostly
+	}
+	return nil
+}
+
+// correct notes a token that was not predicted.
+func (b *block) correct(t token) {
+	b.corrections = binary.AppendUvarint(b.corrections, uint64(b.since))
+	if t.isMatch() {
+		b.corrections = binary.AppendUvarint(b.corrections, uint64(t.length()-minMatch+1))
+		b.corrections = binary.AppendUvarint(b.corrections, uint64(t.dist()-1))
+	} else {
+		b.corrections = append(b.corrections, 0)
+	}
+	b.corrected++
+	b.since = 0
+}
+
+// note writes the record of a block.
+func (a *analysis) note(b *block) {
+	flags := b.kind << kindShift
+	if b.final {
+		flags |= flagFinal
+	}
+	if b.pad != 0 {
+		flags |= flagPad
+	}
+	if b.kind != kindStored && len(b.tokens) != a.usual {
+		flags |= flagCount
+	}
+	if b.kind == kindDynamic && !a.codes.predict(&b.freq).equal(b.header) {
+		flags |= flagHeader
+	}
+	if b.corrected > 0 {
+		flags |= flagCorrected
+	}
+	a.out = append(a.out, flags)
+	switch {
+	case b.kind == kindStored:
+		a.out = binary.AppendUvarint(a.out, uint64(b.stored))
+	case flags&flagCount != 0:
+		a.out = binary.AppendUvarint(a.out, uint64(len(b.tokens)))
+	}
+	if flags&flagPad != 0 {
+		a.out = append(a.out, b.pad)
+	}
+	if flags&flagHeader != 0 {
+		a.out = binary.AppendUvarint(a.out, uint64(b.header.n))
+		a.out = append(a.out, b.header.bytes...)
+	}
+	if b.corrected > 0 {
+		a.out = binary.AppendUvarint(a.out, uint64(b.corrected))
+		a.out = append(a.out, b.corrections...)
+	}
+}

@@ -1,0 +1,299 @@
+package deflate
+
+import (
+	"bytes"
+	"compress/flate"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"testing/iotest"
+)
+
+// text returns n bytes that read like a program's source: words of a small
+// vocabulary, numbers, indentation, and copies of earlier lines.
+func text(n int) []byte {
+	rng := rand.New(rand.NewPCG(1, 2))
+	var b []byte
+	var lines [][]byte
+	for len(b) < n {
+		var line []byte
+		if len(lines) > 10 && rng.IntN(4) == 0 {
+			line = lines[rng.IntN(len(lines))]
+		} else {
+			line = append(line, "\t\t\t\t"[:rng.IntN(5)]...)
+			for range rng.IntN(12) {
+				line = fmt.Appendf(line, "%c%x%s ", 'a'+rune(rng.IntN(26)), rng.IntN(300), []string{"", "Name", "err", "return", "=", "{"}[rng.IntN(6)])
+			}
+			line = append(line, '\n')
+			lines = append(lines, line)
+		}
+		b = append(b, line...)
+	}
+	return b[:n]
+}
+
+// noise returns bytes that do not compress.
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.NewChaCha8([32]byte{3}).Read(b)
+	return b
+}
+
+func goDeflate(t testing.TB, plain []byte, level int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(plain)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// roundTrip decodes a stream and makes it again.
+func roundTrip(t testing.TB, stream []byte) (Result, []byte) {
+	t.Helper()
+	var plain bytes.Buffer
+	r, err := Decode(&plain, bytes.NewReader(stream))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := io.ReadAll(flate.NewReader(bytes.NewReader(stream)))
+	if err != nil || !bytes.Equal(plain.Bytes(), want) || r.Plain != int64(len(want)) {
+		t.Fatalf("decoded %d bytes (it says %d), want %d: %v", plain.Len(), r.Plain, len(want), err)
+	}
+	var again bytes.Buffer
+	if err := Encode(&again, bytes.NewReader(plain.Bytes()), r.Reconstruction); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.Bytes(), stream[:r.Coded]) {
+		t.Fatalf("made %d bytes that differ from the stream's %d", again.Len(), r.Coded)
+	}
+	return r, plain.Bytes()
+}
+
+// TestTools takes apart what the encoders of this system write.
+func TestTools(t *testing.T) {
+	plain := text(400_000)
+	file := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(file, plain, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	python := `import sys, zlib
+c = zlib.compressobj(int(sys.argv[2]), zlib.DEFLATED, -15, int(sys.argv[3]))
+sys.stdout.buffer.write(c.compress(open(sys.argv[1], "rb").read()) + c.flush())`
+	node := `const z = require("zlib"), fs = require("fs")
+fs.writeSync(1, z.deflateRawSync(fs.readFileSync(process.argv[1]), {level: +process.argv[2]}))`
+	for level := 1; level <= 9; level++ {
+		for _, tool := range []struct {
+			name string
+			args []string
+			head int
+		}{
+			{"gzip", []string{"gzip", "-nc", fmt.Sprint("-", level), file}, 10},
+			{"zip", []string{"sh", "-c", fmt.Sprintf("cd %s && zip -qXD -%d - plain | tail -c +36", filepath.Dir(file), level)}, 0},
+			{"python zlib", []string{"python3", "-c", python, file, fmt.Sprint(level), "8"}, 0},
+			{"python zlib, memLevel 9", []string{"python3", "-c", python, file, fmt.Sprint(level), "9"}, 0},
+			{"node", []string{"node", "-e", node, file, fmt.Sprint(level)}, 0},
+		} {
+			t.Run(fmt.Sprint(tool.name, " ", level), func(t *testing.T) {
+				what := tool.args[0]
+				if what == "sh" {
+					what = "zip"
+				}
+				if _, err := exec.LookPath(what); err != nil {
+					t.Skipf("no %s on this system", what)
+				}
+				stream, err := exec.Command(tool.args[0], tool.args[1:]...).Output()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r, got := roundTrip(t, stream[tool.head:])
+				if !bytes.Equal(got, plain) {
+					t.Fatal("decoded other bytes")
+				}
+				if most := len(stream) / 200; len(r.Reconstruction) > most {
+					t.Errorf("a reconstruction of %d bytes for a stream of %d, want at most %d", len(r.Reconstruction), len(stream), most)
+				}
+			})
+		}
+	}
+}
+
+// TestGo takes apart what Go's encoder writes.
+func TestGo(t *testing.T) {
+	plain := text(400_000)
+	for level := 2; level <= 9; level++ {
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			stream := goDeflate(t, plain, level)
+			r, _ := roundTrip(t, stream)
+			if most := len(stream) / 100; len(r.Reconstruction) > most {
+				t.Errorf("a reconstruction of %d bytes for a stream of %d, want at most %d", len(r.Reconstruction), len(stream), most)
+			}
+		})
+	}
+}
+
+// TestShapes takes apart streams at the edges of the format.
+func TestShapes(t *testing.T) {
+	flushed := func(plain []byte, every int) []byte {
+		var b bytes.Buffer
+		w, _ := flate.NewWriter(&b, 6)
+		for len(plain) > 0 {
+			n := min(every, len(plain))
+			w.Write(plain[:n])
+			w.Flush()
+			plain = plain[n:]
+		}
+		w.Close()
+		return b.Bytes()
+	}
+	for name, stream := range map[string][]byte{
+		"empty":                  goDeflate(t, nil, 6),
+		"a byte":                 goDeflate(t, []byte("x"), 6),
+		"stored":                 goDeflate(t, noise(200_000), 0),
+		"noise":                  goDeflate(t, noise(200_000), 6),
+		"zeros":                  goDeflate(t, make([]byte, 5<<20), 6),
+		"huffman only":           goDeflate(t, text(10_000), flate.HuffmanOnly),
+		"text and noise":         goDeflate(t, append(append(text(200_000), noise(200_000)...), text(300_000)...), 9),
+		"flushes":                flushed(text(100_000), 7_000),
+		"fixed codes, padding":   {0x4b, 0x04, 0xf8},
+		"stored, padding":        {0xf9, 0x01, 0x00, 0xfe, 0xff, 'x'},
+		"bytes behind it":        append(goDeflate(t, text(1000), 6), "trailer"...),
+		"fixed codes, one block": goDeflate(t, []byte("to be or not to be, to be or not to be"), 9),
+	} {
+		t.Run(name, func(t *testing.T) { roundTrip(t, stream) })
+	}
+}
+
+// TestReaders gives bytes in pieces of any size.
+func TestReaders(t *testing.T) {
+	plain := text(300_000)
+	stream := goDeflate(t, plain, 6)
+	want, _ := roundTrip(t, stream)
+	got, err := Decode(io.Discard, iotest.OneByteReader(bytes.NewReader(stream)))
+	if err != nil || got.Coded != want.Coded || !bytes.Equal(got.Reconstruction, want.Reconstruction) {
+		t.Fatalf("read byte by byte: %d bytes, a reconstruction of %d: %v", got.Coded, len(got.Reconstruction), err)
+	}
+	var again bytes.Buffer
+	if err := Encode(&again, iotest.HalfReader(bytes.NewReader(plain)), want.Reconstruction); err != nil || !bytes.Equal(again.Bytes(), stream) {
+		t.Fatalf("made another stream from a slow reader: %v", err)
+	}
+	broken := errors.New("broken")
+	if _, err := Decode(io.Discard, io.MultiReader(bytes.NewReader(stream[:1000]), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("a broken reader gives %v", err)
+	}
+	if err := Encode(io.Discard, io.MultiReader(bytes.NewReader(plain[:100_000]), iotest.ErrReader(broken)), want.Reconstruction); !errors.Is(err, broken) {
+		t.Errorf("a broken reader gives %v", err)
+	}
+}
+
+// TestUnknown says no where the corrections would cost too much.
+func TestUnknown(t *testing.T) {
+	// Matches that no encoder would choose: all of length 3.
+	var w bitWriter
+	var lit, dist codes
+	lit.set(fixedLit[:])
+	dist.set(fixedDist[:])
+	w.put(3, 3)
+	put := func(c *codes, sym int) { w.put(uint64(c.code[sym]), uint(c.bits[sym])) }
+	for range 4 {
+		put(&lit, 'x')
+	}
+	for range 100_000 {
+		put(&lit, 257)
+		put(&dist, 3)
+	}
+	put(&lit, endOfBlock)
+	if _, err := Decode(io.Discard, bytes.NewReader(w.flush())); !errors.Is(err, ErrCostly) {
+		t.Errorf("got %v, want ErrCostly", err)
+	}
+}
+
+// TestMalformed refuses what is no deflate stream.
+func TestMalformed(t *testing.T) {
+	stream := goDeflate(t, text(50_000), 6)
+	for name, bad := range map[string][]byte{
+		"nothing":           nil,
+		"cut off":           stream[:len(stream)/2],
+		"cut off in a head": stream[:20],
+		"kind 3":            {0x07, 0},
+		"stored size":       {0x01, 1, 0, 1, 0, 'x'},
+		"far":               {0x03 | 0x02<<3, 0x02},
+	} {
+		if _, err := Decode(io.Discard, bytes.NewReader(bad)); !errors.Is(err, ErrStream) {
+			t.Errorf("%s: got %v, want ErrStream", name, err)
+		}
+	}
+	r, plain := roundTrip(t, stream)
+	recon := r.Reconstruction
+	for name, bad := range map[string][]byte{
+		"nothing":     nil,
+		"version":     append([]byte{99}, recon[1:]...),
+		"encoder":     append([]byte{1, 255}, recon[2:]...),
+		"cut off":     recon[:len(recon)-1],
+		"more behind": append(bytes.Clone(recon), 0),
+	} {
+		if err := Encode(io.Discard, bytes.NewReader(plain), bad); !errors.Is(err, ErrReconstruction) {
+			t.Errorf("%s: got %v, want ErrReconstruction", name, err)
+		}
+	}
+	if err := Encode(io.Discard, bytes.NewReader(plain[:100]), recon); !errors.Is(err, ErrReconstruction) {
+		t.Errorf("fewer plain bytes: got %v", err)
+	}
+	if err := Encode(io.Discard, bytes.NewReader(append(bytes.Clone(plain), 'x')), recon); !errors.Is(err, ErrReconstruction) {
+		t.Errorf("more plain bytes: got %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, level := range []int{0, 1, 6, 9, flate.HuffmanOnly} {
+		f.Add(goDeflate(f, text(3000), level))
+		f.Add(goDeflate(f, append(noise(300), text(300)...), level))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		var plain bytes.Buffer
+		r, err := Decode(&plain, bytes.NewReader(stream))
+		if err != nil {
+			if !errors.Is(err, ErrStream) && !errors.Is(err, ErrCostly) {
+				t.Fatal(err)
+			}
+			return
+		}
+		want, err := io.ReadAll(flate.NewReader(bytes.NewReader(stream)))
+		if err != nil || !bytes.Equal(want, plain.Bytes()) {
+			t.Fatalf("compress/flate decodes to %d bytes, Decode to %d: %v", len(want), plain.Len(), err)
+		}
+		var again bytes.Buffer
+		if err := Encode(&again, &plain, r.Reconstruction); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again.Bytes(), stream[:r.Coded]) {
+			t.Fatal("made another stream")
+		}
+	})
+}
+
+func FuzzEncode(f *testing.F) {
+	for _, level := range []int{0, 6, flate.HuffmanOnly} {
+		plain := text(3000)
+		r, err := Decode(io.Discard, bytes.NewReader(goDeflate(f, plain, level)))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(plain, r.Reconstruction)
+	}
+	f.Fuzz(func(t *testing.T, plain, reconstruction []byte) {
+		if err := Encode(io.Discard, bytes.NewReader(plain), reconstruction); err != nil && !errors.Is(err, ErrReconstruction) {
+			t.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,295 @@
+package deflate
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// hashKind is how an encoder finds where some bytes stood before.
+type hashKind uint8
+
+const (
+	hashRolling hashKind = iota // three bytes, shifted and XORed: zlib, gzip, Info-ZIP
+	hashCRC3                    // CRC-32C of three bytes: zlib in Chromium and Node.js from level 6 on
+	hashCRC4                    // CRC-32C of four bytes: the same below level 6
+	hashGo                      // four bytes, multiplied: Go's compress/flate
+	hashMul                     // four bytes, multiplied: zlib in Chromium and Node.js since 2022
+)
+
+// encoder describes how an encoder of the LZ77 kind with hash chains chooses its
+// tokens. All of that is from reading what zlib 1.3 (deflate.c: deflate_fast,
+// deflate_slow, longest_match, configuration_table) and Go's compress/flate do.
+type encoder struct {
+	hash     hashKind
+	hashBits uint8
+	greedy   bool   // takes a match at once; else looks whether the next byte has a longer one
+	good     uint16 // a pending match of this length makes it search a quarter as long
+	lazy     uint16 // of this length it does not look further; greedy: inserts none of longer matches
+	nice     uint16 // a match of this length ends the search
+	chain    uint16 // how many candidates are looked at; 0: it writes literals only
+	minLen   uint8  // the shortest match
+	maxDist  uint16 // less 1
+	farLen   uint8  // a match of this length, if farther than farDist, is not taken; 0: any is
+}
+
+const farDist = 4096
+
+// margin is how many bytes beyond its place the predictor may look at.
+const margin = 2 + maxMatch + 4
+
+// predictor tells which token an encoder would write next. Told what it did
+// write, it goes on from there.
+type predictor struct {
+	encoder
+	// buf holds plain bytes: at least windowSize before pos, as far as there are
+	// so many, then those to come. Index 0 is never a match, as it is not in zlib.
+	buf  []byte
+	pos  int
+	last bool // the stream ends with buf
+
+	head  []uint32
+	prev  [windowSize]uint16 // how far before it the one before in the chain is; 0: too far
+	shift uint8              // of the rolling hash
+
+	inserted int   // positions below it are in the chains
+	next     found // what was found at pos already
+	hasNext  bool
+	nextHead uint32 // chain at pos, where that is inserted and next unknown
+	hasHead  bool
+}
+
+// found is the best earlier match of a place; length is below minLen where there is none.
+type found struct{ length, dist int }
+
+func newPredictor(e encoder) *predictor {
+	p := &predictor{encoder: e, head: make([]uint32, 1<<e.hashBits), shift: (e.hashBits + 2) / 3}
+	if e.hash == hashGo { // which matches the first byte, too
+		p.buf = append(p.buf, 0)
+		p.pos, p.inserted = 1, 1
+	}
+	return p
+}
+
+// slideAt is how long buf may grow behind pos before it slides.
+const slideAt = 512 << 10
+
+// feed gives bytes to come.
+func (p *predictor) feed(plain []byte) {
+	if p.pos > slideAt {
+		drop := (p.pos - windowSize - 1024) / windowSize * windowSize // so that prev stays where it is
+		p.buf = p.buf[:copy(p.buf, p.buf[drop:])]
+		p.pos -= drop
+		p.inserted -= drop
+		for i, v := range p.head {
+			p.head[i] = max(v, uint32(drop)) - uint32(drop)
+		}
+		if p.hasHead {
+			p.nextHead = max(p.nextHead, uint32(drop)) - uint32(drop)
+		}
+	}
+	p.buf = append(p.buf, plain...)
+}
+
+// ready reports whether n bytes from pos on can be predicted or skipped.
+func (p *predictor) ready(n int) bool {
+	return p.last || len(p.buf)-p.pos >= n+margin
+}
+
+// hashAt returns the hash at i, which hashLen bytes follow.
+func (p *predictor) hashAt(i int) uint32 {
+	switch p.hash {
+	case hashRolling:
+		b := p.buf[i : i+3]
+		return (uint32(b[0])<<(2*p.shift) ^ uint32(b[1])<<p.shift ^ uint32(b[2])) & (1<<p.hashBits - 1)
+	case hashCRC3:
+		b := p.buf[i : i+3]
+		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][0]) & (1<<p.hashBits - 1)
+	case hashCRC4:
+		b := p.buf[i : i+4]
+		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][b[3]]) & (1<<p.hashBits - 1)
+	case hashMul:
+		return (binary.LittleEndian.Uint32(p.buf[i:])*66521 + 66521) >> 16 & (1<<p.hashBits - 1)
+	default:
+		return binary.BigEndian.Uint32(p.buf[i:]) * 0x1e35a7bd >> (32 - p.hashBits)
+	}
+}
+
+func (p *predictor) hashLen() int {
+	if p.hash == hashCRC4 || p.hash == hashGo || p.hash == hashMul {
+		return 4
+	}
+	return 3
+}
+
+// crcTable[k][b] is the CRC-32C, begun with 0 and not inverted, of b followed by k
+// zero bytes.
+var crcTable = func() (t [4][256]uint32) {
+	for b := range 256 {
+		crc := uint32(b)
+		for k := range 4 {
+			for range 8 {
+				crc = crc>>1 ^ 0x82f63b78&-(crc&1)
+			}
+			t[k][b] = crc
+		}
+	}
+	return t
+}()
+
+// insert puts position i into the chains and returns what was at their head.
+func (p *predictor) insert(i int) uint32 {
+	if len(p.buf)-i < p.hashLen() {
+		p.inserted = i + 1
+		return 0
+	}
+	h := &p.head[p.hashAt(i)]
+	was := *h
+	step := uint32(i) - was
+	if was == 0 || step >= windowSize {
+		step = 0
+	}
+	p.prev[uint(i)%windowSize] = uint16(step)
+	*h = uint32(i)
+	p.inserted = i + 1
+	return was
+}
+
+// insertTo inserts all positions below end.
+func (p *predictor) insertTo(end int) {
+	for i := p.inserted; i < end; i++ {
+		p.insert(i)
+	}
+}
+
+// search returns the best match at pos among the chain from head on, if one is
+// longer than least, which is at least 2.
+func (p *predictor) search(pos int, head uint32, least int) found {
+	best := found{length: least}
+	ahead := min(len(p.buf)-pos, maxMatch)
+	lowest := max(pos-int(p.maxDist)-1, 0)
+	cur := int(head)
+	if cur == 0 || cur < lowest || least >= ahead {
+		return best
+	}
+	tries := int(p.chain)
+	if least >= int(p.good) {
+		tries >>= 2
+	}
+	nice := min(int(p.nice), ahead)
+	if p.hash != hashGo {
+		lowest++ // zlib looks as far as maxDist only at the head of a chain
+	}
+	lowest = max(lowest, 1)
+	buf, prev := p.buf, &p.prev
+	scan := buf[pos : pos+ahead]
+	// What is longer than length agrees in the four bytes that end there, or the
+	// three that there are.
+	length, off, mask := least, max(least-3, 0), uint32(1<<32-1)
+	end := uint32(scan[0]) | uint32(scan[1])<<8 | uint32(scan[2])<<16
+	if length == 2 {
+		mask = 1<<24 - 1
+	} else {
+		end = binary.LittleEndian.Uint32(scan[off:])
+	}
+	for {
+		if binary.LittleEndian.Uint32(buf[cur+off:])&mask == end {
+			if n := matchLen(buf[cur:cur+ahead], scan); n > length {
+				best = found{n, pos - cur}
+				if n >= nice {
+					return best
+				}
+				length, off, mask = n, n-3, 1<<32-1
+				end = binary.LittleEndian.Uint32(scan[off:])
+			}
+		}
+		step := int(prev[uint(cur)%windowSize])
+		cur -= step
+		if tries--; tries <= 0 || cur < lowest || step == 0 {
+			return best
+		}
+	}
+}
+
+// matchLen returns how many bytes of b stand at the front of a, which is as long.
+func matchLen(a, b []byte) int {
+	a = a[:len(b)]
+	n := 0
+	for len(b)-n >= 8 {
+		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
+			return n + bits.TrailingZeros64(x)>>3
+		}
+		n += 8
+	}
+	for n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// take is search for an encoder that leaves out short matches from far away.
+func (p *predictor) take(pos int, head uint32, pending int) found {
+	if p.chain == 0 {
+		return found{}
+	}
+	least := int(p.minLen) - 1
+	if p.hash != hashGo {
+		least = max(least, pending)
+	}
+	m := p.search(pos, head, least)
+	if m.dist == 0 || m.length == int(p.farLen) && m.dist > farDist {
+		return found{}
+	}
+	return m
+}
+
+// predict returns the token that the encoder would write at pos. The stream must
+// not be at its end.
+func (p *predictor) predict() token {
+	m := p.next
+	if !p.hasNext {
+		head := p.nextHead
+		if !p.hasHead {
+			head = p.insert(p.pos)
+		}
+		m = p.take(p.pos, head, 0)
+	}
+	p.hasNext, p.hasHead = false, false
+	if m.dist == 0 {
+		return literal(p.buf[p.pos])
+	}
+	if !p.greedy && m.length < int(p.lazy) && p.pos+1 < len(p.buf) {
+		head := p.insert(p.pos + 1)
+		p.next = p.take(p.pos+1, head, m.length)
+		if p.next.length > m.length {
+			p.hasNext = true
+			return literal(p.buf[p.pos])
+		}
+		p.nextHead, p.hasHead = head, true
+	}
+	return match(m.length, m.dist)
+}
+
+// accept moves past the token that was written.
+func (p *predictor) accept(t token) {
+	n := t.size()
+	switch {
+	case !t.isMatch():
+		if p.inserted == p.pos { // a correction: nothing was looked for
+			p.insert(p.pos)
+		}
+	case p.greedy && n > int(p.lazy):
+		p.hasNext, p.hasHead = false, false
+		p.inserted = p.pos + n
+	default:
+		p.hasNext, p.hasHead = false, false
+		p.insertTo(p.pos + n)
+	}
+	p.pos += n
+}
+
+// skip moves past n stored bytes.
+func (p *predictor) skip(n int) {
+	p.hasNext, p.hasHead = false, false
+	p.insertTo(p.pos + n)
+	p.pos += n
+}
