@@ -1,0 +1,211 @@
+package container
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// zipMembers finds the members of a zip, and of all that is one: jar, nupkg, whl,
+// vsix, apk. PKWARE, APPNOTE.TXT 6.3.10.
+func zipMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ place) ([]member, error) {
+	zr, err := zip.NewReader(r, size)
+	if err != nil {
+		return nil, ctx.Err() // cut off, perhaps: no container that we know
+	}
+	var members []member
+	for _, f := range zr.File {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		off, err := f.DataOffset()
+		n := int64(f.CompressedSize64)
+		if err != nil || n <= 0 || off < 0 || off > size || n > size-off {
+			continue
+		}
+		m := member{off: off, size: n, name: f.Name, deflated: f.Method == zip.Deflate}
+		m.opaque = f.Flags&1 != 0 || f.Method != zip.Deflate && f.Method != zip.Store
+		members = append(members, m)
+	}
+	slices.SortStableFunc(members, func(a, b member) int { return cmp.Compare(a.off, b.off) })
+	end := int64(0)
+	for _, m := range members {
+		if m.off < end {
+			return nil, nil // members overlap
+		}
+		end = m.off + m.size
+	}
+	return members, nil
+}
+
+// gzipMembers finds the members of a gzip file, one behind the other. RFC 1952.
+func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p place) ([]member, error) {
+	var members []member
+	for at := int64(0); at < size; {
+		head, err := gzipHeader(io.NewSectionReader(r, at, size-at))
+		if err != nil {
+			break
+		}
+		n, err := s.deflated(ctx, io.NewSectionReader(r, at+head, size-at-head), place{p.name, p.depth + 1})
+		if err != nil {
+			return nil, err
+		}
+		if n.reconstruction == nil {
+			break
+		}
+		members = append(members, member{off: at + head, size: n.size, done: true, node: n})
+		at += head + n.size + 8 // CRC-32 and size follow
+		if s.members.Load() < int64(len(members)) {
+			break
+		}
+	}
+	return members, nil
+}
+
+var errNoGzip = errors.New("not gzip")
+
+// gzipHeader returns how long the header is that r begins with.
+func gzipHeader(r io.Reader) (int64, error) {
+	br := bufio.NewReaderSize(r, 512)
+	var head [10]byte
+	if _, err := io.ReadFull(br, head[:]); err != nil {
+		return 0, err
+	}
+	flags := head[3]
+	if head[0] != 0x1f || head[1] != 0x8b || head[2] != 8 || flags&0xe0 != 0 {
+		return 0, errNoGzip
+	}
+	n := int64(len(head))
+	skip := func(m int) error {
+		k, err := br.Discard(m)
+		n += int64(k)
+		return err
+	}
+	if flags&4 != 0 { // FEXTRA
+		var size [2]byte
+		if _, err := io.ReadFull(br, size[:]); err != nil {
+			return 0, err
+		}
+		n += 2
+		if err := skip(int(size[0]) | int(size[1])<<8); err != nil {
+			return 0, err
+		}
+	}
+	for _, flag := range []byte{8, 16} { // FNAME, FCOMMENT
+		if flags&flag == 0 {
+			continue
+		}
+		for c := byte(1); c != 0; n++ {
+			var err error
+			if c, err = br.ReadByte(); err != nil || n > maxName {
+				return 0, errNoGzip
+			}
+		}
+	}
+	if flags&2 != 0 { // FHCRC
+		return n, skip(2)
+	}
+	return n, nil
+}
+
+const arMagic = "!<arch>\n"
+
+// arMembers finds the members of an ar file, such as a .deb. ar(5).
+func arMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ place) ([]member, error) {
+	var members []member
+	var head [60]byte
+	for at := int64(len(arMagic)); at+int64(len(head)) <= size; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if _, err := r.ReadAt(head[:], at); err != nil {
+			return nil, err
+		}
+		n, err := strconv.ParseInt(strings.TrimRight(string(head[48:58]), " "), 10, 64)
+		at += int64(len(head))
+		if head[58] != '`' || head[59] != '\n' || err != nil || n < 0 || n > size-at || len(members) == maxMembers {
+			break
+		}
+		if n > 0 {
+			name := strings.TrimRight(strings.TrimRight(string(head[:16]), " "), "/")
+			members = append(members, member{off: at, size: n, name: name})
+		}
+		at += n + n&1
+	}
+	return members, nil
+}
+
+// isTar reports whether a file begins with a tar header: its checksum is right.
+// POSIX.1-2017, pax, "ustar Interchange Format".
+func isTar(head []byte) bool {
+	if len(head) < 512 || head[0] == 0 {
+		return false
+	}
+	field := bytes.Trim(head[148:156], " \x00")
+	want, err := strconv.ParseUint(string(field), 8, 32)
+	if err != nil {
+		return false
+	}
+	sum := uint64(0)
+	for i, b := range head[:512] {
+		if i >= 148 && i < 156 {
+			b = ' '
+		}
+		sum += uint64(b)
+	}
+	return sum == want
+}
+
+// tarMembers finds the members of a tar. What is sparse stays between them.
+func tarMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ place) ([]member, error) {
+	section := io.NewSectionReader(r, 0, size)
+	source := &contextReader{ctx: ctx, r: section}
+	tr := tar.NewReader(&seekingReader{source, section})
+	var members []member
+	for len(members) < maxMembers {
+		h, err := tr.Next()
+		if err != nil {
+			return members, source.err
+		}
+		if h.Typeflag != tar.TypeReg || h.Size == 0 || isSparse(h) {
+			continue
+		}
+		off, err := section.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return nil, err
+		}
+		if n := len(members); h.Size > size-off || n > 0 && off < members[n-1].off+members[n-1].size {
+			break
+		}
+		members = append(members, member{off: off, size: h.Size, name: strings.TrimPrefix(h.Name, "./")})
+	}
+	return members, nil
+}
+
+// seekingReader lets the tar reader skip members.
+type seekingReader struct {
+	io.Reader
+	io.Seeker
+}
+
+// isSparse reports whether a member's bytes are stored as a map of pieces: GNU's
+// old format by its type, the PAX formats by their records.
+func isSparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,417 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/flate"
+
+	"ferry/chunking/deflate"
+)
+
+// Options say how to take files apart.
+type Options struct {
+	// Spool copies what r gives so that it can be read anywhere; size is how long
+	// that may be. It is asked for containers within deflated members.
+	Spool func(r io.Reader, size int64) (Content, error)
+}
+
+// Content is a file that can be read anywhere.
+type Content interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// Bounds of what is taken apart; what is beyond them stays as it is.
+const (
+	maxDepth   = 6       // containers in one another
+	maxMembers = 1 << 20 // of a file, those within members counted too
+	maxName    = 4096    // bytes
+
+	// minMember is how many bytes a member must have to be a stream of its own.
+	minMember = 512
+	// Plain bytes in all may be so many times a file's size, and some more.
+	maxExpansion  = 100
+	freeExpansion = 64 << 20
+)
+
+// Head is how many bytes of a file tell whether it may be a container.
+const Head = 512
+
+// Recognise reports whether a file that begins with head may be a container.
+func Recognise(head []byte) bool { return recogniserOf(head) != nil }
+
+// recogniserOf returns what finds the members of a file that begins with head.
+func recogniserOf(head []byte) recogniser {
+	switch {
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return zipMembers
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}):
+		return gzipMembers
+	case bytes.HasPrefix(head, []byte(arMagic)):
+		return arMembers
+	case isTar(head):
+		return tarMembers
+	}
+	return nil
+}
+
+// recogniser finds members of the container r, in order. It stops where it does
+// not understand more. Only errors of ctx and of reading end it with an error.
+type recogniser func(ctx context.Context, s *splitter, r io.ReaderAt, size int64, at place) ([]member, error)
+
+// place is where a container stands: its name, and in how many others.
+type place struct {
+	name  string
+	depth int
+}
+
+// member is a run of a container's bytes.
+type member struct {
+	off, size int64
+	name      string
+	deflated  bool // its bytes are a deflate stream
+	opaque    bool // it is encrypted, or compressed in a way that is not taken apart
+
+	done bool // what follows is set
+	node node
+}
+
+// node is what became of a run of bytes.
+type node struct {
+	size    int64
+	name    string
+	between bool // it stands between members
+
+	reconstruction []byte
+	inner          []node // of a deflated one, or else what it consists of; nil: it is a stream
+}
+
+// Split takes the file r apart. It returns nil where there is nothing to take
+// apart. Every deflated member was encoded again and compared. Errors come from r,
+// from spooling, and from ctx; a malformed container is none.
+func Split(ctx context.Context, r io.ReaderAt, size int64, opts Options) (*Layout, error) {
+	s := &splitter{opts: opts, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	s.budget.Store(size*maxExpansion + freeExpansion)
+	s.members.Store(maxMembers)
+	n, err := s.space(ctx, r, size, place{})
+	if err != nil || n.inner == nil {
+		return nil, err
+	}
+	l := &Layout{}
+	l.Parts = l.number(n.inner, &collector{})
+	return l, nil
+}
+
+// splitter is one run of Split.
+type splitter struct {
+	opts    Options
+	slots   chan struct{} // one for each member being decoded
+	budget  atomic.Int64  // plain bytes that may yet be decoded
+	members atomic.Int64  // that there may yet be
+}
+
+// space takes a run of bytes apart that may be a container.
+func (s *splitter) space(ctx context.Context, r io.ReaderAt, size int64, at place) (node, error) {
+	whole := node{size: size, name: at.name}
+	if at.depth >= maxDepth || size < minMember {
+		return whole, nil
+	}
+	head := make([]byte, min(size, Head))
+	if _, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return whole, err
+	}
+	find := recogniserOf(head)
+	if find == nil {
+		return whole, nil
+	}
+	members, err := find(ctx, s, r, size, at)
+	if err != nil || len(members) == 0 || s.members.Add(-int64(len(members))) < 0 {
+		return whole, err
+	}
+	if err := s.resolve(ctx, r, members, at); err != nil {
+		return whole, err
+	}
+	end, any := int64(0), false
+	for _, m := range members {
+		if m.off > end {
+			whole.inner = append(whole.inner, node{size: m.off - end, between: true})
+		}
+		any = any || !m.node.between
+		if m.node.inner != nil && m.node.reconstruction == nil {
+			whole.inner = append(whole.inner, m.node.inner...) // a container that is stored as it is
+		} else {
+			whole.inner = append(whole.inner, m.node)
+		}
+		end = m.off + m.node.size
+	}
+	if end < size {
+		whole.inner = append(whole.inner, node{size: size - end, between: true})
+	}
+	if !any {
+		whole.inner = nil
+	}
+	return whole, nil
+}
+
+// resolve sets the nodes of members, on all cores.
+func (s *splitter) resolve(ctx context.Context, r io.ReaderAt, members []member, at place) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	work := make(chan *member)
+	for range min(runtime.GOMAXPROCS(0), len(members)) {
+		wg.Go(func() {
+			for m := range work {
+				if err := s.member(ctx, r, m, at.inside(m.name)); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	for i := range members {
+		if ctx.Err() != nil {
+			break
+		}
+		if !members[i].done {
+			work <- &members[i]
+		}
+	}
+	close(work)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// inside returns the place of a member of a container.
+func (p place) inside(name string) place {
+	if p.name != "" && name != "" {
+		name = "!" + name
+	}
+	name = strings.ToValidUTF8(p.name+name, "\uFFFD")
+	return place{strings.ToValidUTF8(name[:min(len(name), maxName)], ""), p.depth + 1}
+}
+
+// member sets the node of a member.
+func (s *splitter) member(ctx context.Context, r io.ReaderAt, m *member, at place) (err error) {
+	m.done = true
+	section := io.NewSectionReader(r, m.off, m.size)
+	m.node = node{size: m.size, name: at.name}
+	switch {
+	case m.size < minMember:
+		m.node = node{size: m.size, between: true}
+	case m.opaque:
+	case m.deflated:
+		m.node, err = s.deflated(ctx, section, at)
+		if m.node.reconstruction == nil {
+			m.node.size = m.size
+		}
+	default:
+		m.node, err = s.space(ctx, section, m.size, at)
+	}
+	return err
+}
+
+// errTooLarge says that the budget is spent.
+var errTooLarge = errors.New("too many plain bytes")
+
+// deflated takes a deflate stream at the front of r apart. It is as it is where
+// that cannot be done.
+func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) (node, error) {
+	asIs := node{size: r.Size(), name: at.name}
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return asIs, ctx.Err()
+	}
+	release := sync.OnceFunc(func() { <-s.slots })
+	defer release()
+
+	source := &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, r.Size())}
+	plain := &sniffer{s: s}
+	result, err := deflate.Decode(plain, source)
+	content, spoolErr := plain.close()
+	if content != nil {
+		defer content.Close()
+	}
+	switch {
+	case source.err != nil: // reading failed, or ctx ended
+		return asIs, source.err
+	case spoolErr != nil:
+		return asIs, spoolErr
+	case err != nil || result.Plain < minMember:
+		return asIs, nil
+	}
+	var again io.Reader
+	if content != nil {
+		again = io.NewSectionReader(content, 0, content.Size())
+	} else {
+		again = flate.NewReader(io.NewSectionReader(r, 0, result.Coded))
+	}
+	same := &comparer{r: &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, result.Coded)}}
+	if err := deflate.Encode(same, again, result.Reconstruction); err != nil || !same.ended() {
+		return asIs, ctx.Err()
+	}
+	release()
+	n := node{size: result.Coded, name: at.name, reconstruction: result.Reconstruction}
+	inner := node{size: result.Plain, name: at.name}
+	if content != nil {
+		if inner, err = s.space(ctx, content, result.Plain, at); err != nil {
+			return asIs, err
+		}
+	}
+	if n.inner = inner.inner; n.inner == nil {
+		n.inner = []node{inner}
+	}
+	return n, nil
+}
+
+// contextReader ends with its context, and keeps the error that ended it.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+	err error
+}
+
+func (r *contextReader) Read(p []byte) (int, error) {
+	if r.err = r.ctx.Err(); r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
+}
+
+// sniffer spools plain bytes that may be a container, and drops others.
+type sniffer struct {
+	s       *splitter
+	head    []byte
+	decided bool
+	w       *io.PipeWriter // to the spool, if there is one
+	spooled chan spoolResult
+}
+
+type spoolResult struct {
+	content Content
+	err     error
+}
+
+func (w *sniffer) Write(p []byte) (int, error) {
+	if w.s.budget.Add(-int64(len(p))) < 0 {
+		return 0, errTooLarge
+	}
+	if !w.decided {
+		w.head = append(w.head, p...)
+		if len(w.head) < Head {
+			return len(p), nil
+		}
+		w.decide()
+		if w.w != nil {
+			if _, err := w.w.Write(w.head); err != nil {
+				return 0, err
+			}
+		}
+		w.head = nil
+		return len(p), nil
+	}
+	if w.w != nil {
+		return w.w.Write(p)
+	}
+	return len(p), nil
+}
+
+func (w *sniffer) decide() {
+	w.decided = true
+	if w.s.opts.Spool == nil || !Recognise(w.head) {
+		return
+	}
+	var r *io.PipeReader
+	r, w.w = io.Pipe()
+	w.spooled = make(chan spoolResult, 1)
+	go func() {
+		content, err := w.s.opts.Spool(r, 0)
+		r.CloseWithError(err)
+		w.spooled <- spoolResult{content, err}
+	}()
+}
+
+// close returns the spooled bytes, if they were.
+func (w *sniffer) close() (Content, error) {
+	if w.w == nil {
+		return nil, nil
+	}
+	w.w.Close()
+	result := <-w.spooled
+	return result.content, result.err
+}
+
+// comparer takes bytes that must be those of r.
+type comparer struct {
+	r   io.Reader
+	buf [16 << 10]byte
+}
+
+var errDiffers = errors.New("differs")
+
+func (c *comparer) Write(p []byte) (int, error) {
+	for at := 0; at < len(p); {
+		n := min(len(p)-at, len(c.buf))
+		if _, err := io.ReadFull(c.r, c.buf[:n]); err != nil {
+			return at, err
+		}
+		if !bytes.Equal(c.buf[:n], p[at:at+n]) {
+			return at, errDiffers
+		}
+		at += n
+	}
+	return len(p), nil
+}
+
+// ended reports whether all of r was compared.
+func (c *comparer) ended() bool {
+	n, err := io.ReadFull(c.r, c.buf[:1])
+	return n == 0 && errors.Is(err, io.EOF)
+}
+
+// collector gathers what stands between members into streams.
+type collector struct {
+	stream int
+	open   bool
+}
+
+// number gives streams their numbers, in the order in which they begin.
+func (l *Layout) number(nodes []node, between *collector) []Part {
+	var parts []Part
+	for _, n := range nodes {
+		switch {
+		case n.reconstruction != nil:
+			// What is between members within is of another kind than what is here.
+			parts = append(parts, Part{Size: n.size, Reconstruction: n.reconstruction, Inner: l.number(n.inner, &collector{})})
+		case n.between && n.size < structureSize:
+			if !between.open || l.Streams[between.stream].Size+n.size > structureSize {
+				*between = collector{len(l.Streams), true}
+				l.Streams = append(l.Streams, Stream{})
+			}
+			s := &l.Streams[between.stream]
+			if k := len(parts) - 1; k >= 0 && !parts[k].Deflated() && parts[k].Stream == between.stream && s.Size > 0 {
+				parts[k].Size += n.size
+				s.Size += n.size
+				continue
+			}
+			parts = append(parts, Part{Size: n.size, Stream: between.stream, Off: s.Size})
+			s.Size += n.size
+		default:
+			parts = append(parts, Part{Size: n.size, Stream: len(l.Streams)})
+			l.Streams = append(l.Streams, Stream{Name: n.name, Size: n.size})
+		}
+	}
+	return parts
+}
