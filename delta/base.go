@@ -1,7 +1,9 @@
 package delta
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"ferry/cas"
+	"ferry/chunking/deflate"
 	"ferry/manifest"
 	"ferry/manifest/place"
 	"ferry/manifest/tree"
@@ -72,8 +75,10 @@ func (b StoredBase) OpenAt(ctx context.Context, path string) (tree.Content, erro
 type applier struct {
 	d        *Delta
 	base     int // of the plan
-	files    *contents
+	files    *tree.Cache
 	programs map[string]*program // by path; of that base
+	streams  map[int]*program    // by number; of that base
+	between  streamCache
 	windows  windowCache
 }
 
@@ -155,7 +160,7 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 			continue
 		}
 		h := cas.NewHasher()
-		err := all[0].files.with(ctx, path, func(c tree.Content) error { return copySection(h, c, path, 0, c.Size()) })
+		err := all[0].files.With(ctx, path, func(c tree.Content) error { return copySection(h, c, path, 0, c.Size()) })
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -176,10 +181,14 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 }
 
 func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
-	a := &applier{d: d, base: base, files: newContents(ctx, b.OpenAt), programs: map[string]*program{}}
+	a := &applier{d: d, base: base, files: manifest.NewMembers(ctx, b.OpenAt), programs: map[string]*program{}, streams: map[int]*program{}}
 	a.windows = windowCache{memory: semaphore.NewWeighted(applyMemory), plain: map[int]*cachedWindow{}, uses: map[int]int{}}
 	for k, g := range d.plan.programs {
-		if g.mask>>base&1 != 0 {
+		switch n := len(d.Target.Entries); {
+		case g.mask>>base&1 == 0:
+		case g.entry >= n:
+			a.streams[g.entry-n] = &d.plan.programs[k]
+		default:
 			a.programs[d.Target.Entries[g.entry].Path] = &d.plan.programs[k]
 		}
 	}
@@ -187,7 +196,7 @@ func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
 	return a
 }
 
-func (a *applier) close() { a.files.close() }
+func (a *applier) close() { a.files.Close() }
 
 func (a *applier) mismatch(path, format string, args ...any) error {
 	return &BaseMismatchError{Base: a.d.plan.bases[a.base].label, Path: path, Reason: fmt.Sprintf(format, args...)}
@@ -206,9 +215,19 @@ func (a *applier) misfits(sizes map[string]int64) (errs []error) {
 		}
 	}
 	read := a.sourcesRead()
+	containers := map[string]bool{}
 	for i, s := range a.d.plan.sources {
-		if read[i] {
-			check(s.paths[a.base], s.size)
+		switch path := s.places[a.base].path; {
+		case !read[i]:
+		case s.file(a.base):
+			check(path, s.size)
+		default:
+			containers[path] = true
+		}
+	}
+	for _, f := range a.d.need.Bases[a.base].Reads {
+		if containers[f.Path] {
+			check(f.Path, f.Size)
 		}
 	}
 	for _, e := range a.d.Target.Entries {
@@ -223,18 +242,30 @@ func (a *applier) misfits(sizes map[string]int64) (errs []error) {
 func (a *applier) sourcesRead() map[int]bool {
 	read := map[int]bool{}
 	for _, g := range a.programs {
-		for _, o := range g.ops {
-			switch o.kind {
-			case opCopy:
-				read[o.ref] = true
-			case opWindow:
-				for _, s := range a.d.plan.windows[o.ref].dict {
-					read[s.source] = true
-				}
-			}
-		}
+		a.eachSource(g.ops, func(source int) { read[source] = true })
 	}
 	return read
+}
+
+// eachSource calls fn for each source that the instructions read, or those of
+// streams that they name.
+func (a *applier) eachSource(ops []op, fn func(source int)) {
+	seen := map[int]bool{} // streams
+	eachOp(ops, func(o op) {
+		switch o.kind {
+		case opCopy:
+			fn(o.ref)
+		case opWindow:
+			for _, s := range a.d.plan.windows[o.ref].dict {
+				fn(s.source)
+			}
+		case opStream:
+			if g := a.streams[o.ref]; g != nil && !seen[o.ref] {
+				seen[o.ref] = true
+				a.eachSource(g.ops, fn) // which name no streams
+			}
+		}
+	})
 }
 
 // fill writes the content of a target file. It is a place.Fill.
@@ -246,24 +277,38 @@ func (a *applier) fill(ctx context.Context, e manifest.Entry, w io.Writer) error
 	if g == nil {
 		return a.copyWhole(ctx, w, e.Path, e.Size)
 	}
-	for _, o := range g.ops {
-		if err := a.op(ctx, w, o, e); err != nil {
+	return a.ops(ctx, w, g.ops)
+}
+
+func (a *applier) ops(ctx context.Context, w io.Writer, ops []op) error {
+	for _, o := range ops {
+		if err := a.op(ctx, w, o, len(ops) == 1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *applier) op(ctx context.Context, w io.Writer, o op, e manifest.Entry) error {
+// op does an instruction; alone says that it gives all that w is to hold.
+func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool) error {
 	switch o.kind {
 	case opZero:
 		return writeZeros(w, o.size)
 	case opCopy:
-		path := a.d.plan.sources[o.ref].paths[a.base]
-		if o.size == e.Size && o.off == 0 && a.d.plan.sources[o.ref].size == o.size {
+		s := a.d.plan.sources[o.ref]
+		path := s.places[a.base].path
+		if !s.file(a.base) {
+			c := s.places[a.base].at.Open(a.files, path)
+			return copySection(w, c, path, o.off, o.size)
+		}
+		if alone && o.off == 0 && s.size == o.size {
 			return a.copyWhole(ctx, w, path, o.size)
 		}
 		return a.copyRange(ctx, w, path, o.off, o.size)
+	case opStream:
+		return a.stream(ctx, w, o)
+	case opDeflate:
+		return deflate.EncodeFrom(w, o.size, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner) })
 	default:
 		return a.withWindow(ctx, o.ref, func(plain []byte) error {
 			_, err := w.Write(plain[o.off : o.off+o.size])
@@ -287,7 +332,7 @@ func writeZeros(w io.Writer, n int64) error {
 
 // copyWhole copies a base file, sharing its blocks where the disk can.
 func (a *applier) copyWhole(ctx context.Context, w io.Writer, path string, size int64) error {
-	return a.files.with(ctx, path, func(c tree.Content) error {
+	return a.files.With(ctx, path, func(c tree.Content) error {
 		cloner, ok := w.(place.Cloner)
 		f, isFile := c.(interface{ OSFile() *os.File })
 		if ok && isFile && cloner.Clone(f.OSFile()) {
@@ -298,7 +343,7 @@ func (a *applier) copyWhole(ctx context.Context, w io.Writer, path string, size 
 }
 
 func (a *applier) copyRange(ctx context.Context, w io.Writer, path string, off, size int64) error {
-	return a.files.with(ctx, path, func(c tree.Content) error { return copySection(w, c, path, off, size) })
+	return a.files.With(ctx, path, func(c tree.Content) error { return copySection(w, c, path, off, size) })
 }
 
 func copySection(w io.Writer, c tree.Content, path string, off, size int64) error {
@@ -334,13 +379,101 @@ type cachedWindow struct {
 
 // noteUses counts the instructions that draw on windows.
 func (a *applier) noteUses() {
-	for _, g := range a.programs {
-		for _, o := range g.ops {
-			if o.kind == opWindow {
-				a.windows.uses[o.ref]++
-			}
+	count := func(o op) {
+		if o.kind == opWindow {
+			a.windows.uses[o.ref]++
 		}
 	}
+	for _, g := range a.programs {
+		eachOp(g.ops, count)
+	}
+	for _, g := range a.streams {
+		eachOp(g.ops, count)
+	}
+}
+
+// readSource appends a piece of a source to dst.
+func (a *applier) readSource(ctx context.Context, dst []byte, s span) ([]byte, error) {
+	source := a.d.plan.sources[s.source]
+	at := source.places[a.base]
+	if source.file(a.base) {
+		return a.files.Read(ctx, dst, at.path, s.off, s.size)
+	}
+	n := len(dst)
+	dst = append(dst, make([]byte, s.size)...)
+	m, err := at.at.Open(a.files, at.path).ReadAt(dst[n:], s.off)
+	if int64(m) < s.size {
+		if err == nil || errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return dst, fmt.Errorf("%s: a member: %w", at.path, err)
+	}
+	return dst, nil
+}
+
+// stream writes a piece of a stream of the target.
+func (a *applier) stream(ctx context.Context, w io.Writer, o op) error {
+	g := a.streams[o.ref]
+	if g == nil {
+		return fmt.Errorf("%w: nothing makes stream %d for this base", ErrInvalid, o.ref)
+	}
+	size := a.d.plan.streams[o.ref]
+	if o.off == 0 && o.size == size {
+		return a.ops(ctx, w, g.ops)
+	}
+	if size > maxBetween {
+		return fmt.Errorf("%w: stream %d has %d bytes and is made in pieces", ErrInvalid, o.ref, size)
+	}
+	data, err := a.between.get(o.ref, func() ([]byte, error) {
+		var b bytes.Buffer
+		b.Grow(int(size))
+		err := a.ops(ctx, &b, g.ops)
+		return b.Bytes(), err
+	})
+	if err == nil {
+		_, err = w.Write(data[o.off : o.off+o.size])
+	}
+	return err
+}
+
+// maxBetween bounds a stream of what stands between members, in bytes; keptBetween
+// says how many are kept.
+const (
+	maxBetween  = 8 << 20
+	keptBetween = 4
+)
+
+// streamCache keeps the streams made last.
+type streamCache struct {
+	mu   sync.Mutex
+	kept []keptStream
+}
+
+type keptStream struct {
+	number int
+	data   []byte
+}
+
+func (c *streamCache) get(number int, make func() ([]byte, error)) ([]byte, error) {
+	c.mu.Lock()
+	for _, k := range c.kept {
+		if k.number == number {
+			c.mu.Unlock()
+			return k.data, nil
+		}
+	}
+	c.mu.Unlock()
+	data, err := make()
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept = append(c.kept, keptStream{number, data})
+	if len(c.kept) > keptBetween {
+		c.kept = c.kept[1:]
+	}
+	return data, nil
 }
 
 // withWindow calls fn with the plain bytes of a window.
@@ -363,7 +496,7 @@ func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) e
 		<-w.ready
 	} else {
 		w.plain, w.err = a.d.window(ctx, i, func(ctx context.Context, dst []byte, s span) ([]byte, error) {
-			return a.files.read(ctx, dst, a.d.plan.sources[s.source].paths[a.base], s.off, s.size)
+			return a.readSource(ctx, dst, s)
 		})
 		close(w.ready)
 	}
@@ -402,16 +535,7 @@ func (a *applier) diagnose(ctx context.Context, e manifest.Entry, cause error) e
 		return cause
 	}
 	used := map[string]bool{}
-	for _, o := range a.programs[e.Path].ops {
-		switch o.kind {
-		case opCopy:
-			used[a.d.plan.sources[o.ref].paths[a.base]] = true
-		case opWindow:
-			for _, s := range a.d.plan.windows[o.ref].dict {
-				used[a.d.plan.sources[s.source].paths[a.base]] = true
-			}
-		}
-	}
+	a.eachSource(a.programs[e.Path].ops, func(source int) { used[a.d.plan.sources[source].places[a.base].path] = true })
 	for _, f := range a.d.need.Bases[a.base].Reads {
 		if !used[f.Path] {
 			continue
@@ -431,6 +555,6 @@ func (a *applier) diagnose(ctx context.Context, e manifest.Entry, cause error) e
 
 func (a *applier) digest(ctx context.Context, path string, off, size int64) (cas.Digest, error) {
 	h := cas.NewHasher()
-	err := a.files.with(ctx, path, func(c tree.Content) error { return copySection(h, c, path, off, size) })
+	err := a.files.With(ctx, path, func(c tree.Content) error { return copySection(h, c, path, off, size) })
 	return h.Digest(), err
 }

@@ -23,10 +23,12 @@ import (
 
 // Files gives the content of a version's files.
 type Files interface {
-	// Chunks returns how a file is cut, covering it from start to end.
-	Chunks(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
+	// Recipe returns how a file is cut, and of what streams a container file is.
+	Recipe(ctx context.Context, e manifest.Entry) (*manifest.Recipe, error)
 	// OpenAt opens a file for reading anywhere.
 	OpenAt(ctx context.Context, e manifest.Entry) (tree.Content, error)
+	// OpenStream opens stream i of a file's recipe.
+	OpenStream(ctx context.Context, e manifest.Entry, i int) (tree.Content, error)
 }
 
 // Version is a version of a package, in a store or on disk.
@@ -83,22 +85,25 @@ type creator struct {
 	target   Version
 	opts     CreateOptions
 	matchers []*matcher
+	expanded *expanded // the target, with streams of those container files that are made anew
 	matched  []matchedFile
 	plan     plan
 	sources  map[cas.Digest]int // into plan.sources
 	drafts   []*draft
 	memory   *semaphore.Weighted
-	costs    []int // of windows: their share of the payload in bytes
+	wants    []uint64 // of entries of expanded: for which bases it is made
+	costs    []int    // of windows: their share of the payload in bytes
 
-	fromTarget *contents
-	fromBase   *contents // by digest
+	fromTarget *tree.Cache
+	fromBase   *tree.Cache // by digest
 }
 
-// matchedFile is a target file as matched against the bases in mask.
+// matchedFile is an entry of the target as matched against the bases in mask.
 type matchedFile struct {
 	entry int
 	mask  uint64
 	segs  []segment
+	ops   []op // of a container file, instead
 }
 
 // match matches each file that is not simply there in each base.
@@ -112,13 +117,22 @@ func (c *creator) match(ctx context.Context) error {
 		c.matchers = append(c.matchers, m)
 		c.plan.bases = append(c.plan.bases, planBase{b.Manifest.ID(), b.Label})
 	}
-	for i, e := range c.target.Manifest.Entries {
+	c.expanded = expand(c.target)
+	for i := range c.target.Manifest.Entries {
+		if err := c.matchContainer(ctx, i); err != nil {
+			return fmt.Errorf("%s: %w", c.target.Label, err)
+		}
+	}
+	for i, e := range c.expanded.entries {
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
 		if err := c.matchFile(ctx, i, e); err != nil {
-			return fmt.Errorf("%s: %s: %w", c.target.Label, e.Path, err)
+			return fmt.Errorf("%s: %s: %w", c.target.Label, label(e.Path), err)
 		}
+	}
+	for _, e := range c.expanded.entries[len(c.target.Manifest.Entries):] {
+		c.plan.streams = append(c.plan.streams, e.Size)
 	}
 	return ctx.Err()
 }
@@ -127,23 +141,23 @@ func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error 
 	var chunks []manifest.Chunk
 	first := len(c.matched)
 	for b, m := range c.matchers {
-		if standsIn(c.bases[b].Manifest, e) {
+		if !c.wanted(i, b) {
 			continue
 		}
 		if chunks == nil {
 			var err error
-			if chunks, err = c.target.Files.Chunks(ctx, e); err != nil {
+			if chunks, err = c.expanded.chunks(ctx, i); err != nil {
 				return err
 			}
 			if err := covers(chunks, e.Size); err != nil {
 				return err
 			}
 		}
-		segs, err := m.segments(ctx, c.target, e, chunks)
+		segs, err := m.segments(ctx, c.expanded, i, chunks)
 		if err != nil {
 			return err
 		}
-		c.noteMatch(first, matchedFile{i, 1 << b, segs})
+		c.noteMatch(first, matchedFile{entry: i, mask: 1 << b, segs: segs})
 	}
 	return nil
 }
@@ -151,7 +165,7 @@ func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error 
 // noteMatch adds a matching, to an equal one of another base where there is one.
 func (c *creator) noteMatch(first int, f matchedFile) {
 	for k := range c.matched[first:] {
-		if other := &c.matched[first+k]; sameSegments(other.segs, f.segs) {
+		if other := &c.matched[first+k]; sameSegments(other.segs, f.segs) && sameOps(other.ops, f.ops) {
 			other.mask |= f.mask
 			return
 		}
@@ -185,8 +199,12 @@ func (c *creator) draft() error {
 	slices.SortStableFunc(c.matched, func(a, b matchedFile) int {
 		return cmp.Or(-cmp.Compare(bits.OnesCount64(a.mask), bits.OnesCount64(b.mask)), cmp.Compare(a.mask, b.mask), cmp.Compare(a.entry, b.entry))
 	})
-	d := &drafter{entries: c.target.Manifest.Entries, placed: map[cas.Digest]placed{}}
+	d := &drafter{entries: c.expanded.entries, placed: map[cas.Digest]placed{}}
 	for _, f := range c.matched {
+		if f.ops != nil {
+			c.plan.programs = append(c.plan.programs, program{f.entry, f.mask, f.ops})
+			continue
+		}
 		ops := d.file(f.entry, f.mask, f.segs, func(digest cas.Digest) int { return c.source(digest, f.mask) })
 		c.plan.programs = append(c.plan.programs, program{f.entry, f.mask, ops})
 	}
@@ -205,12 +223,14 @@ func (c *creator) source(digest cas.Digest, mask uint64) int {
 	if !ok {
 		i = len(c.plan.sources)
 		c.sources[digest] = i
-		c.plan.sources = append(c.plan.sources, source{digest: digest, paths: make([]string, len(c.bases))})
+		c.plan.sources = append(c.plan.sources, source{digest: digest, places: make([]sourcePlace, len(c.bases))})
 	}
+	s := &c.plan.sources[i]
 	for b, m := range c.matchers {
-		if mask>>b&1 != 0 {
-			e := m.base.Entries[m.byDig[digest]]
-			c.plan.sources[i].paths[b], c.plan.sources[i].size = e.Path, e.Size
+		if mask>>b&1 != 0 && s.places[b].path == "" {
+			k := m.byDig[digest]
+			s.size = m.base.entries[k].Size
+			s.places[b].path, s.places[b].at = m.base.location(k)
 		}
 	}
 	return i
@@ -218,18 +238,18 @@ func (c *creator) source(digest cas.Digest, mask uint64) int {
 
 // openFiles prepares reading from both sides.
 func (c *creator) openFiles(ctx context.Context) {
-	c.fromTarget = newContents(ctx, func(ctx context.Context, path string) (tree.Content, error) {
-		e, _ := c.target.Manifest.Find(path)
-		return c.target.Files.OpenAt(ctx, e)
+	c.fromTarget = tree.NewCache(ctx, func(ctx context.Context, path string) (tree.Content, error) {
+		i, _ := c.expanded.find(path)
+		return c.expanded.open(ctx, i)
 	})
-	c.fromBase = newContents(ctx, func(ctx context.Context, hex string) (tree.Content, error) {
+	c.fromBase = tree.NewCache(ctx, func(ctx context.Context, hex string) (tree.Content, error) {
 		digest, err := cas.ParseHex(hex)
 		if err != nil {
 			return nil, err
 		}
 		for b, m := range c.matchers {
 			if i, ok := m.byDig[digest]; ok {
-				return c.bases[b].Files.OpenAt(ctx, m.base.Entries[i])
+				return c.matchers[b].base.open(ctx, i)
 			}
 		}
 		return nil, errors.New("internal error: source of no base")
@@ -237,8 +257,8 @@ func (c *creator) openFiles(ctx context.Context) {
 }
 
 func (c *creator) close() {
-	c.fromTarget.close()
-	c.fromBase.close()
+	c.fromTarget.Close()
+	c.fromBase.Close()
 }
 
 // write codes the windows and writes the delta.
@@ -453,7 +473,7 @@ func (c *creator) item(ctx context.Context, i int) (item codec.Item, err error) 
 	w := &c.plan.windows[i]
 	item.Target = make([]byte, 0, w.plain)
 	for _, p := range c.drafts[i].pieces {
-		if item.Target, err = c.fromTarget.read(ctx, item.Target, c.target.Manifest.Entries[p.entry].Path, p.off, p.size); err != nil {
+		if item.Target, err = c.fromTarget.Read(ctx, item.Target, c.expanded.entries[p.entry].Path, p.off, p.size); err != nil {
 			return item, fmt.Errorf("%s: %w", c.target.Label, err)
 		}
 	}
@@ -486,7 +506,7 @@ func (c *creator) dictionary(ctx context.Context, spans []span) ([]byte, error) 
 	for _, s := range spans {
 		dict = slices.Grow(dict, int(s.size))
 		var err error
-		if dict, err = c.fromBase.read(ctx, dict, c.plan.sources[s.source].digest.Hex(), s.off, s.size); err != nil {
+		if dict, err = c.fromBase.Read(ctx, dict, c.plan.sources[s.source].digest.Hex(), s.off, s.size); err != nil {
 			return nil, fmt.Errorf("base: %w", err)
 		}
 	}

@@ -151,7 +151,7 @@ func version(t testing.TB, label, dir string) Version {
 	tr, err := tree.Open(dir, tree.Options{})
 	must(t, err)
 	t.Cleanup(func() { tr.Close() })
-	scan, err := manifest.ScanTree(context.Background(), tr, chunking.Default(), manifest.AddOptions{})
+	scan, err := manifest.ScanTree(context.Background(), tr, chunking.Default(), manifest.AddOptions{Members: true})
 	must(t, err)
 	return Version{Label: label, Manifest: scan.Manifest, Files: scan}
 }

@@ -53,12 +53,26 @@ type InfoFile struct {
 	// Cost is its share of the payload in bytes; shared windows are divided by
 	// the plain bytes that each file has in them.
 	Cost int64 `json:"cost_bytes"`
-	// Copied, Zero and New say where its bytes come from; they add up to Size.
+	// Copied, Zero and New say where its bytes come from; they add up to Size, but
+	// of a container file with deflated members, whose decoded bytes they count.
 	Copied int64 `json:"copied_bytes"`
 	Zero   int64 `json:"zero_bytes"`
 	New    int64 `json:"new_bytes"`
 	// How says in words how it is made.
 	How string `json:"how"`
+	// Members are those of a container file that cost something, the dearest first.
+	Members []InfoMember `json:"members,omitempty"`
+}
+
+// InfoMember says what a member of a container file costs.
+type InfoMember struct {
+	// Name is its path in the container, a "!" behind each container around it;
+	// empty of what stands between members.
+	Name string `json:"name"`
+	From string `json:"from,omitempty"` // where the base has what it is coded against
+	Size int64  `json:"size_bytes"`
+	Cost int64  `json:"cost_bytes"`
+	How  string `json:"how"`
 }
 
 // infoFormat is the version of delta.json.
@@ -80,10 +94,10 @@ func (c *creator) info() *Info {
 	for _, w := range c.plan.windows {
 		info.PayloadSize += int64(w.coded)
 	}
-	byPath := map[string]*program{}
+	programs := map[int]*program{} // for the first base, by entry
 	for i, g := range c.plan.programs {
 		if g.mask&1 != 0 {
-			byPath[c.target.Manifest.Entries[g.entry].Path] = &c.plan.programs[i]
+			programs[g.entry] = &c.plan.programs[i]
 		}
 	}
 	for _, ch := range manifest.Diff(c.bases[0].Manifest, c.target.Manifest) {
@@ -110,13 +124,14 @@ func (c *creator) info() *Info {
 		default:
 			info.Changed = append(info.Changed, ch.Target.Path)
 		}
-		info.Files = append(info.Files, c.infoFile(ch, byPath[ch.Target.Path]))
+		entry, _ := c.target.Manifest.Index(ch.Target.Path)
+		info.Files = append(info.Files, c.infoFile(ch, entry, programs))
 	}
 	slices.Sort(info.Removed)
 	return info
 }
 
-func (c *creator) infoFile(ch manifest.Change, g *program) InfoFile {
+func (c *creator) infoFile(ch manifest.Change, entry int, programs map[int]*program) InfoFile {
 	f := InfoFile{Path: ch.Target.Path, Change: ch.Kind, Size: ch.Target.Size, How: string(ch.Target.Type)}
 	if ch.Kind != manifest.Added && ch.Base.Path != ch.Target.Path {
 		f.From = ch.Base.Path
@@ -125,36 +140,93 @@ func (c *creator) infoFile(ch manifest.Change, g *program) InfoFile {
 		return f
 	}
 	f.How = "copied from the base"
+	g := programs[entry]
 	if g == nil { // stands in the base, only its mode or time differ
 		f.Copied = f.Size
 		return f
 	}
-	kinds := map[string]bool{}
+	sum := costSum{kinds: map[string]bool{}}
 	for _, o := range g.ops {
-		switch o.kind {
-		case opCopy:
-			f.Copied += o.size
-		case opZero:
-			f.Zero += o.size
-		case opWindow:
-			w := c.plan.windows[o.ref]
-			f.New += o.size
-			f.Cost += int64(c.costs[o.ref]) * o.size / int64(w.plain)
-			kinds[w.kind.String()] = true
-			if ch.Kind == manifest.Added && f.From == "" && len(w.dict) > 0 {
-				f.From = c.otherPath(w.dict[0].source, f.Path)
-			}
+		c.sum(&sum, o)
+	}
+	seen := map[int]bool{}
+	eachOp(g.ops, func(o op) {
+		if n := len(c.target.Manifest.Entries) + o.ref; o.kind == opStream && !seen[n] {
+			seen[n] = true
+			c.infoMember(&f, n, programs[n], &sum)
 		}
+	})
+	slices.SortStableFunc(f.Members, func(a, b InfoMember) int { return -cmp.Compare(a.Cost, b.Cost) })
+	f.Copied, f.Zero, f.New, f.Cost = sum.copied, sum.zero, sum.literal, sum.cost
+	if ch.Kind == manifest.Added && f.From == "" && sum.dict {
+		f.From = c.otherPath(sum.from, f.Path)
 	}
 	if f.New > 0 {
-		f.How = joinKinds(kinds, f.Copied > 0)
+		f.How = joinKinds(sum.kinds, f.Copied > 0)
 	}
 	return f
 }
 
+// infoMember adds a stream of a container file to what is said of the file.
+func (c *creator) infoMember(f *InfoFile, entry int, g *program, whole *costSum) {
+	if g == nil {
+		return
+	}
+	sum := costSum{kinds: map[string]bool{}}
+	for _, o := range g.ops {
+		c.sum(&sum, o)
+	}
+	whole.copied, whole.zero, whole.literal, whole.cost = whole.copied+sum.copied, whole.zero+sum.zero, whole.literal+sum.literal, whole.cost+sum.cost
+	for k := range sum.kinds {
+		whole.kinds[k] = true
+	}
+	if sum.cost == 0 {
+		return
+	}
+	at, _ := c.expanded.streamOf(entry)
+	m := InfoMember{Name: c.expanded.recipes[at.file].Streams[at.stream].Name, Size: c.expanded.entries[entry].Size, Cost: sum.cost, How: joinKinds(sum.kinds, sum.copied > 0)}
+	if sum.dict {
+		if k, ok := c.matchers[0].byDig[c.plan.sources[sum.from].digest]; ok {
+			m.From = label(c.matchers[0].base.entries[k].Path)
+		}
+	}
+	if m.From == label(c.expanded.entries[entry].Path) {
+		m.From = ""
+	}
+	f.Members = append(f.Members, m)
+}
+
+// costSum sums up what instructions give and cost.
+type costSum struct {
+	copied, zero, literal, cost int64
+	kinds                       map[string]bool
+	from                        int  // source of the first window that is coded against one
+	dict                        bool // there is such a one
+}
+
+func (c *creator) sum(s *costSum, o op) {
+	switch o.kind {
+	case opCopy:
+		s.copied += o.size
+	case opZero:
+		s.zero += o.size
+	case opWindow:
+		w := c.plan.windows[o.ref]
+		s.literal += o.size
+		s.cost += int64(c.costs[o.ref]) * o.size / int64(w.plain)
+		s.kinds[w.kind.String()] = true
+		if len(w.dict) > 0 && !s.dict {
+			s.from, s.dict = w.dict[0].source, true
+		}
+	}
+	for _, inner := range o.inner {
+		c.sum(s, inner)
+	}
+}
+
 // otherPath returns where a source stands in the first base, if not at path.
 func (c *creator) otherPath(source int, path string) string {
-	if p := c.plan.sources[source].paths[0]; p != path {
+	if p := c.plan.sources[source].places[0].path; p != path {
 		return p
 	}
 	return ""
@@ -206,8 +278,14 @@ func (c *creator) estimateFull(ctx context.Context) (int64, error) {
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
+		if r, err := c.target.Files.Recipe(ctx, e); err != nil {
+			return 0, err
+		} else if !r.Plain() {
+			sum += e.Size // it is packed already
+			continue
+		}
 		var sample bytes.Buffer
-		err := c.fromTarget.with(ctx, e.Path, func(content tree.Content) error {
+		err := c.fromTarget.With(ctx, e.Path, func(content tree.Content) error {
 			buf := make([]byte, sampleSize)
 			for off := int64(0); off < e.Size && sample.Len() < 64*sampleSize; off += sampleEvery {
 				n, err := content.ReadAt(buf[:min(sampleSize, e.Size-off)], off)

@@ -37,23 +37,29 @@ type standing struct {
 // matcher finds what a base has of target files. Memory is about 150 bytes for
 // each chunk of the base.
 type matcher struct {
-	base   *manifest.Manifest
+	base   *expanded
 	chunks map[cas.Digest]standing // first place of each chunk
 	byPath map[string]int
 	byName map[string][]int // files by base name
 	byDig  map[cas.Digest]int
 	cuts   map[cas.Digest][]manifest.Chunk // of each base file
 
-	files    Files
-	sketches map[int]sketch // of files that the target lacks; nil until one is wanted
+	members  map[cas.Digest]standing // deflated members of container files, by their coded bytes
+	sketches map[int]sketch          // of files that the target lacks; nil until one is wanted
 
 	lastFile   cas.Digest // whose chunks are in lastChunks
 	lastChunks map[cas.Digest]int64
 }
 
 func newMatcher(ctx context.Context, v Version) (*matcher, error) {
-	m := &matcher{base: v.Manifest, files: v.Files, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
-	for i, e := range v.Manifest.Entries {
+	m := &matcher{base: expand(v), members: map[cas.Digest]standing{}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
+	for i := range v.Manifest.Entries {
+		if err := m.expand(ctx, i); err != nil {
+			return nil, fmt.Errorf("base %s: %w", v.Label, err)
+		}
+	}
+	for i := 0; i < len(m.base.entries); i++ {
+		e := m.base.entries[i]
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
@@ -66,7 +72,7 @@ func newMatcher(ctx context.Context, v Version) (*matcher, error) {
 			continue
 		}
 		m.byDig[e.Digest] = i
-		chunks, err := v.Files.Chunks(ctx, e)
+		chunks, err := m.base.chunks(ctx, i)
 		if err != nil {
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
 		}
@@ -80,12 +86,38 @@ func newMatcher(ctx context.Context, v Version) (*matcher, error) {
 	return m, nil
 }
 
-// segments matches a target file, given how it is cut.
-func (m *matcher) segments(ctx context.Context, target Version, e manifest.Entry, chunks []manifest.Chunk) ([]segment, error) {
-	if i, ok := m.byDig[e.Digest]; ok {
-		return []segment{{kind: opCopy, size: e.Size, from: m.base.Entries[i].Digest}}, nil
+// expand makes the streams of a container file of the base entries.
+func (m *matcher) expand(ctx context.Context, i int) error {
+	if e := m.base.entries[i]; e.Type != manifest.TypeFile || e.Size == 0 {
+		return nil
 	}
-	origin, err := m.origin(ctx, target, e, chunks)
+	r, err := m.base.recipe(ctx, i)
+	if err != nil || r == nil {
+		return err
+	}
+	for s := range r.Streams {
+		m.base.add(i, s)
+	}
+	off := int64(0)
+	for _, op := range r.Layout {
+		if op.Kind == manifest.OpDeflate {
+			id := partID(r, op)
+			if _, ok := m.members[id]; !ok {
+				m.members[id] = standing{i, off}
+			}
+		}
+		off += op.Size
+	}
+	return nil
+}
+
+// segments matches an entry of the target, given how it is cut.
+func (m *matcher) segments(ctx context.Context, target *expanded, i int, chunks []manifest.Chunk) ([]segment, error) {
+	e := target.entries[i]
+	if k, ok := m.byDig[e.Digest]; ok {
+		return []segment{{kind: opCopy, size: e.Size, from: m.base.entries[k].Digest}}, nil
+	}
+	origin, err := m.origin(ctx, target, i, chunks)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +128,7 @@ func (m *matcher) segments(ctx context.Context, target Version, e manifest.Entry
 		case c.Key.IsZero():
 			segs = append(segs, segment{kind: opZero, size: c.Size})
 		case found:
-			segs = appendCopy(segs, m.base.Entries[at.entry].Digest, at.off, c.Size)
+			segs = appendCopy(segs, m.base.entries[at.entry].Digest, at.off, c.Size)
 		default:
 			segs = appendLiteral(segs, c, origin)
 		}
@@ -154,9 +186,10 @@ func appendLiteral(segs []segment, c manifest.Chunk, origin *manifest.Entry) []s
 // of the same path, else the one that shares the most chunks with it, else the one
 // that resembles it most, else one of the same name, in the most similar folder. It
 // returns nil when nothing fits.
-func (m *matcher) origin(ctx context.Context, target Version, e manifest.Entry, chunks []manifest.Chunk) (*manifest.Entry, error) {
+func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []manifest.Chunk) (*manifest.Entry, error) {
+	e := target.entries[i]
 	if i, ok := m.byPath[e.Path]; ok {
-		return &m.base.Entries[i], nil
+		return &m.base.entries[i], nil
 	}
 	votes := map[int]int64{}
 	for _, c := range chunks {
@@ -172,7 +205,7 @@ func (m *matcher) origin(ctx context.Context, target Version, e manifest.Entry, 
 	}
 	if best < 0 {
 		var err error
-		if best, err = m.resembling(ctx, target, e); err != nil {
+		if best, err = m.resembling(ctx, target, i); err != nil {
 			return nil, err
 		}
 	}
@@ -182,7 +215,7 @@ func (m *matcher) origin(ctx context.Context, target Version, e manifest.Entry, 
 	if best < 0 {
 		return nil, nil
 	}
-	return &m.base.Entries[best], nil
+	return &m.base.entries[best], nil
 }
 
 // nearestName returns the base file of the same name whose folders have most in
@@ -190,7 +223,7 @@ func (m *matcher) origin(ctx context.Context, target Version, e manifest.Entry, 
 func (m *matcher) nearestName(p string) int {
 	best, most := -1, -1
 	for _, i := range m.byName[path.Base(p)] {
-		if n := commonBytes(m.base.Entries[i].Path, p); n > most {
+		if n := commonBytes(m.base.entries[i].Path, p); n > most {
 			best, most = i, n
 		}
 	}

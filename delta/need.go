@@ -94,8 +94,8 @@ func wholeRange(f needFile) bool {
 func (p *plan) sourcesOf(base int) map[string]cas.Digest {
 	known := map[string]cas.Digest{}
 	for _, s := range p.sources {
-		if s.paths[base] != "" {
-			known[s.paths[base]] = s.digest
+		if s.file(base) {
+			known[s.places[base].path] = s.digest
 		}
 	}
 	return known
@@ -109,6 +109,9 @@ func (c *creator) need(ctx context.Context) (*need, error) {
 	n := &need{Format: needFormat}
 	ranges := map[int][]needRange{}
 	for i, extents := range c.readExtents() {
+		if !slices.ContainsFunc(c.plan.sources[i].places, func(at sourcePlace) bool { return at.path != "" && at.at == nil }) {
+			continue // the container file around it is what is needed
+		}
 		var err error
 		if ranges[i], err = c.digestRanges(ctx, i, extents); err != nil {
 			return nil, err
@@ -116,9 +119,17 @@ func (c *creator) need(ctx context.Context) (*need, error) {
 	}
 	for b, base := range c.bases {
 		nb := needBase{Manifest: base.Manifest.ID(), Reads: []needFile{}, Replaced: []neededFile{}}
+		whole := map[string]bool{} // container files, which are read as such
+		for _, s := range c.plan.sources {
+			if path := s.places[b].path; path != "" && !s.file(b) && !whole[path] {
+				whole[path] = true
+				e, _ := base.Manifest.Find(path)
+				nb.Reads = append(nb.Reads, needFile{path, e.Size, []needRange{{0, e.Size, e.Digest}}})
+			}
+		}
 		for i, s := range c.plan.sources {
-			if s.paths[b] != "" {
-				nb.Reads = append(nb.Reads, needFile{s.paths[b], s.size, ranges[i]})
+			if s.file(b) && !whole[s.places[b].path] {
+				nb.Reads = append(nb.Reads, needFile{s.places[b].path, s.size, ranges[i]})
 			}
 		}
 		for _, e := range base.Manifest.Entries {
@@ -146,11 +157,11 @@ func (c *creator) readExtents() map[int][]extent {
 		}
 	}
 	for _, g := range c.plan.programs {
-		for _, o := range g.ops {
+		eachOp(g.ops, func(o op) {
 			if o.kind == opCopy {
 				reads[o.ref] = append(reads[o.ref], extent{o.off, o.off + o.size})
 			}
-		}
+		})
 	}
 	for i, extents := range reads {
 		reads[i] = joined(extents)
@@ -183,7 +194,7 @@ func (c *creator) digestRanges(ctx context.Context, source int, extents []extent
 		for off := e.off; off < e.end; off += rangeSize {
 			n := min(rangeSize, e.end-off)
 			var err error
-			if buf, err = c.fromBase.read(ctx, buf[:0], s.digest.Hex(), off, n); err != nil {
+			if buf, err = c.fromBase.Read(ctx, buf[:0], s.digest.Hex(), off, n); err != nil {
 				return nil, err
 			}
 			ranges = append(ranges, needRange{off, n, cas.Sum(buf)})

@@ -188,7 +188,7 @@ func (d *Delta) consistent() error {
 		return bad("the manifest is not that of the plan")
 	}
 	for _, g := range d.plan.programs {
-		if isShort(d.Target.Entries[g.entry].Digest) {
+		if g.entry < len(d.Target.Entries) && isShort(d.Target.Entries[g.entry].Digest) {
 			return bad("%q has a program, but not its whole digest", d.Target.Entries[g.entry].Path)
 		}
 	}
@@ -209,7 +209,12 @@ func (d *Delta) consistent() error {
 		d.payload = append(d.payload, off)
 	}
 	for _, g := range d.plan.programs {
-		e := d.Target.Entries[g.entry]
+		e := manifest.Entry{Type: manifest.TypeFile, Path: "a member"}
+		if k := g.entry - len(d.Target.Entries); k >= 0 {
+			e.Size = d.plan.streams[k]
+		} else {
+			e = d.Target.Entries[g.entry]
+		}
 		sum := int64(0)
 		for _, o := range g.ops {
 			sum += o.size

@@ -3,9 +3,11 @@ package delta
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"ferry/cas"
 	"ferry/delta/codec"
+	"ferry/manifest"
 )
 
 // plan says how the target's files are put together from the base's files and
@@ -16,6 +18,7 @@ type plan struct {
 	bases    []planBase
 	sources  []source
 	windows  []window
+	streams  []int64 // sizes in bytes of streams of the target's container files
 	programs []program
 }
 
@@ -25,12 +28,21 @@ type planBase struct {
 	label    string
 }
 
-// source is a file of the bases that is read from.
+// source is a file of the bases that is read from, or a stream of a container file.
 type source struct {
-	digest cas.Digest
+	digest cas.Digest // of a stream, an identifier only
 	size   int64
-	paths  []string // for each base, where it stands; empty where it is not needed
+	places []sourcePlace // for each base; the path is empty where it is not needed
 }
+
+// sourcePlace is where a source stands in a base.
+type sourcePlace struct {
+	path string
+	at   *manifest.Location // of a stream, in the file
+}
+
+// file reports whether the source is a file in that base.
+func (s source) file(base int) bool { return s.places[base].path != "" && s.places[base].at == nil }
 
 // window is a run of new bytes, coded on its own against pieces of sources.
 type window struct {
@@ -88,9 +100,9 @@ type span struct {
 	size   int64
 }
 
-// program puts one file together, for the bases in mask.
+// program puts one file together, or a stream of one, for the bases in mask.
 type program struct {
-	entry int // index into the target's entries
+	entry int // index into the target's entries; behind them, into streams
 	mask  uint64
 	ops   []op
 }
@@ -98,9 +110,12 @@ type program struct {
 // op gives bytes of a file.
 type op struct {
 	kind opKind
-	ref  int   // of a source or window
-	off  int64 // in the source or window
+	ref  int   // of a source, window or stream
+	off  int64 // in that
 	size int64
+
+	reconstruction []byte // opDeflate: for deflate.Encode
+	inner          []op   // opDeflate: gives the plain bytes
 }
 
 type opKind uint8
@@ -109,11 +124,18 @@ const (
 	opCopy   opKind = 0 // bytes of a source
 	opWindow opKind = 1 // bytes of a window
 	opZero   opKind = 2 // zeros
+	// In programs of container files only:
+	opStream  opKind = 3 // bytes of a stream of the target
+	opDeflate opKind = 4 // what inner gives, deflated
 )
 
 const (
-	planMagic   = "FRYD"
-	planVersion = 1
+	planMagic = "FRYD"
+	// planVersion 2 knows container files; where there are none, version 1 is written.
+	planVersion = 2
+	// Bounds of container files.
+	maxNesting  = 16
+	maxLocation = 1 << 22 // slices of a stream
 	maxBases    = 64
 	maxPlan     = 256 << 20
 	maxLabel    = 1 << 10
@@ -150,9 +172,21 @@ func (p *plan) lead(i int) bool {
 	return true
 }
 
+// eachOp calls fn for each instruction, the inner ones too.
+func eachOp(ops []op, fn func(op)) {
+	for _, o := range ops {
+		fn(o)
+		eachOp(o.inner, fn)
+	}
+}
+
 // encode returns the coded plan, as docs/format.md has it.
 func (p *plan) encode() []byte {
-	b := append([]byte(planMagic), planVersion)
+	version := byte(1)
+	if p.containers() {
+		version = planVersion
+	}
+	b := append([]byte(planMagic), version)
 	b = append(b, p.target[:]...)
 	b = binary.AppendUvarint(b, uint64(len(p.bases)))
 	for _, base := range p.bases {
@@ -163,8 +197,11 @@ func (p *plan) encode() []byte {
 	for _, s := range p.sources {
 		b = append(b, s.digest[:]...)
 		b = binary.AppendUvarint(b, uint64(s.size))
-		for _, path := range s.paths {
-			b = appendString(b, path)
+		for _, at := range s.places {
+			b = appendString(b, at.path)
+			if version > 1 && at.path != "" {
+				b = appendLocation(b, at.at)
+			}
 		}
 	}
 	b = binary.AppendUvarint(b, uint64(len(p.windows)))
@@ -178,18 +215,67 @@ func (p *plan) encode() []byte {
 			b = appendNumbers(b, uint64(s.source), uint64(s.off), uint64(s.size))
 		}
 	}
+	if version > 1 {
+		b = binary.AppendUvarint(b, uint64(len(p.streams)))
+		b = appendNumbers(b, p.streamSizes()...)
+	}
 	b = binary.AppendUvarint(b, uint64(len(p.programs)))
 	prev := 0
 	for _, g := range p.programs {
-		b = appendNumbers(b, uint64(g.entry-prev), g.mask, uint64(len(g.ops)))
+		b = appendNumbers(b, uint64(g.entry-prev), g.mask)
 		prev = g.entry
-		for _, o := range g.ops {
-			b = append(b, byte(o.kind))
-			if o.kind != opZero {
-				b = appendNumbers(b, uint64(o.ref), uint64(o.off))
-			}
-			b = binary.AppendUvarint(b, uint64(o.size))
+		b = appendOps(b, g.ops)
+	}
+	return b
+}
+
+func (p *plan) streamSizes() []uint64 {
+	sizes := make([]uint64, len(p.streams))
+	for i, n := range p.streams {
+		sizes[i] = uint64(n)
+	}
+	return sizes
+}
+
+// containers reports whether the plan reads or makes container files by their streams.
+func (p *plan) containers() bool {
+	return len(p.streams) > 0 || slices.ContainsFunc(p.sources, func(s source) bool {
+		return slices.ContainsFunc(s.places, func(at sourcePlace) bool { return at.at != nil })
+	})
+}
+
+func appendOps(b []byte, ops []op) []byte {
+	b = binary.AppendUvarint(b, uint64(len(ops)))
+	for _, o := range ops {
+		b = append(b, byte(o.kind))
+		if o.kind == opCopy || o.kind == opWindow || o.kind == opStream {
+			b = appendNumbers(b, uint64(o.ref), uint64(o.off))
 		}
+		b = binary.AppendUvarint(b, uint64(o.size))
+		if o.kind == opDeflate {
+			b = binary.AppendUvarint(b, uint64(len(o.reconstruction)))
+			b = append(b, o.reconstruction...)
+			b = appendOps(b, o.inner)
+		}
+	}
+	return b
+}
+
+// appendLocation codes where a stream stands: its slices as the bytes between them,
+// and their sizes. Nothing is a whole file.
+func appendLocation(b []byte, l *manifest.Location) []byte {
+	if l == nil {
+		return append(b, 0)
+	}
+	b = binary.AppendUvarint(b, uint64(len(l.Slices)))
+	end := int64(0)
+	for _, s := range l.Slices {
+		b = appendNumbers(b, uint64(s.Off-end), uint64(s.Size))
+		end = s.Off + s.Size
+	}
+	b = binary.AppendUvarint(b, uint64(len(l.Within)))
+	for _, off := range l.Within {
+		b = binary.AppendUvarint(b, uint64(off))
 	}
 	return b
 }
@@ -209,7 +295,7 @@ func appendNumbers(b []byte, numbers ...uint64) []byte {
 // ErrInvalid; every reference in the result is within bounds.
 func decodePlan(data []byte, nEntries int) (*plan, error) {
 	d := planReader{b: data, what: planName}
-	d.header(planMagic, planVersion)
+	version := d.header(planMagic, planVersion)
 	p := &plan{target: d.digest()}
 	for range d.countUpTo(33, maxBases) {
 		p.bases = append(p.bases, planBase{d.digest(), d.string(maxLabel)})
@@ -220,7 +306,11 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 	for range d.count(33 + len(p.bases)) {
 		s := source{digest: d.digest(), size: d.size()}
 		for range p.bases {
-			s.paths = append(s.paths, d.string(maxPlanPath))
+			at := sourcePlace{path: d.string(maxPlanPath)}
+			if version > 1 && at.path != "" {
+				at.at = d.location(s.size)
+			}
+			s.places = append(s.places, at)
 		}
 		p.sources = append(p.sources, s)
 	}
@@ -232,6 +322,11 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 		p.windows = append(p.windows, w)
 		if !p.lead(len(p.windows) - 1) {
 			d.fail("grouped window of no group")
+		}
+	}
+	if version > 1 {
+		for range d.count(1) {
+			p.streams = append(p.streams, d.size())
 		}
 	}
 	prev := 0
@@ -282,12 +377,33 @@ func (d *planReader) span(p *plan) span {
 
 func (d *planReader) program(p *plan, prev, nEntries int) program {
 	g := program{entry: prev + int(d.upTo(1<<30)), mask: d.uvarint()}
-	if g.entry >= nEntries || g.mask == 0 || g.mask>>len(p.bases) != 0 && len(p.bases) < 64 {
+	if g.entry >= nEntries+len(p.streams) || g.mask == 0 || g.mask>>len(p.bases) != 0 && len(p.bases) < 64 {
 		d.fail("program of no file or for no base")
+	}
+	g.ops = d.ops(p, g.entry < nEntries, 0)
+	return g
+}
+
+// ops reads instructions: of a stream, those that need no stream.
+func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
+	if depth > maxNesting {
+		d.fail("members in members in members")
 	}
 	for range d.count(2) {
 		o := op{kind: opKind(d.byte())}
+		if !file && (o.kind == opStream || o.kind == opDeflate) {
+			d.fail("a stream of streams")
+		}
 		switch o.kind {
+		case opStream:
+			o.ref, o.off, o.size = int(d.upTo(1<<30)), d.size(), d.size()
+			if o.ref >= len(p.streams) || o.off > p.streams[o.ref] || o.size > p.streams[o.ref]-o.off {
+				d.fail("piece outside its stream")
+			}
+		case opDeflate:
+			o.size = d.size()
+			o.reconstruction = d.bytes(d.count(1))
+			o.inner = d.ops(p, file, depth+1)
 		case opCopy:
 			s := d.span(p)
 			o.ref, o.off, o.size = s.source, s.off, s.size
@@ -302,11 +418,38 @@ func (d *planReader) program(p *plan, prev, nEntries int) program {
 			d.fail(fmt.Sprintf("unknown instruction %d", o.kind))
 		}
 		if d.err != nil {
-			return g
+			return ops
 		}
-		g.ops = append(g.ops, o)
+		ops = append(ops, o)
 	}
-	return g
+	return ops
+}
+
+// location reads where a stream of size bytes stands; nil for a whole file.
+func (d *planReader) location(size int64) *manifest.Location {
+	n := d.countUpTo(2, maxLocation)
+	if n == 0 {
+		return nil
+	}
+	l := &manifest.Location{}
+	end := int64(0)
+	for range n {
+		s := manifest.Slice{Off: end + d.size(), Size: d.size()}
+		if end = s.Off + s.Size; s.Off < 0 || end < 0 || end >= 1<<62 {
+			d.fail("slice out of bounds")
+		}
+		if d.err != nil {
+			return nil
+		}
+		l.Slices = append(l.Slices, s)
+	}
+	for range d.countUpTo(1, maxNesting) {
+		l.Within = append(l.Within, d.size())
+	}
+	if l.Size() != size {
+		d.fail("the slices of a stream are not of its size")
+	}
+	return l
 }
 
 // planReader takes fields off the front of b. Its first error sticks, and all
@@ -334,14 +477,15 @@ func (d *planReader) bytes(n int) []byte {
 	return v
 }
 
-// header takes the magic and the version that the bytes begin with.
-func (d *planReader) header(magic string, version byte) {
+// header takes the magic and the version that the bytes begin with, and returns it.
+func (d *planReader) header(magic string, newest byte) (version byte) {
 	if string(d.bytes(len(magic))) != magic {
 		d.fail("wrong magic")
 	}
-	if v := d.byte(); v != version {
-		d.fail(fmt.Sprintf("version %d, this program reads %d", v, version))
+	if version = d.byte(); version == 0 || version > newest {
+		d.fail(fmt.Sprintf("version %d, this program reads up to %d", version, newest))
 	}
+	return version
 }
 
 func (d *planReader) byte() byte {

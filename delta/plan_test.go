@@ -22,17 +22,17 @@ func somePlan() *plan {
 		target: cas.Sum([]byte("target")),
 		bases:  []planBase{{cas.Sum([]byte("one")), "pkg@1"}, {cas.Sum([]byte("two")), "pkg@2"}},
 		sources: []source{
-			{cas.Sum([]byte("s0")), 1000, []string{"bin/a", ""}},
-			{cas.Sum([]byte("s1")), 300, []string{"b", "c/b"}},
+			{cas.Sum([]byte("s0")), 1000, []sourcePlace{{path: "bin/a"}, {}}},
+			{cas.Sum([]byte("s1")), 300, []sourcePlace{{path: "b"}, {path: "c/b"}}},
 		},
 		windows: []window{
 			{codec.Brotli, 400, 50, checkOf([]byte("w0")), []span{{0, 100, 200}, {1, 0, 300}}, payloadAt{}, 0, 0},
 			{codec.Stored, 10, 10, checkOf([]byte("w1")), nil, payloadAt{0, 50}, 0, 0},
 		},
 		programs: []program{
-			{0, 1, []op{{opCopy, 0, 0, 500}, {opWindow, 0, 100, 300}, {opZero, 0, 0, 1 << 40}}},
-			{0, 2, []op{{opWindow, 1, 0, 10}}},
-			{3, 3, []op{{opCopy, 1, 10, 20}}},
+			{0, 1, []op{{kind: opCopy, size: 500}, {kind: opWindow, off: 100, size: 300}, {kind: opZero, size: 1 << 40}}},
+			{0, 2, []op{{kind: opWindow, ref: 1, size: 10}}},
+			{3, 3, []op{{kind: opCopy, ref: 1, off: 10, size: 20}}},
 		},
 	}
 }

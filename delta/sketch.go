@@ -35,9 +35,9 @@ var gear = func() (g [256]uint64) {
 	return g
 }()
 
-// sketchOf reads a file.
-func sketchOf(ctx context.Context, files Files, e manifest.Entry) (sketch, error) {
-	c, err := files.OpenAt(ctx, e)
+// sketchOf reads an entry.
+func sketchOf(ctx context.Context, x *expanded, i int) (sketch, error) {
+	c, err := x.open(ctx, i)
 	if err != nil {
 		return nil, err
 	}
@@ -101,17 +101,17 @@ func (s sketch) shares(other sketch) int {
 
 // resembling returns the base file that shares most with a target file, of those
 // that the target does not have at their path; -1 if none shares enough.
-func (m *matcher) resembling(ctx context.Context, target Version, e manifest.Entry) (int, error) {
-	if e.Size < sketchMin {
+func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int, error) {
+	if e := target.entries[i]; e.Size < sketchMin {
 		return -1, nil
 	}
 	if m.sketches == nil {
 		m.sketches = map[int]sketch{}
-		for i, b := range m.base.Entries {
-			if _, stays := target.Manifest.Find(b.Path); stays || b.Type != manifest.TypeFile || b.Size < sketchMin {
+		for i, b := range m.base.entries {
+			if target.stays(m.base, i) || b.Type != manifest.TypeFile || b.Size < sketchMin {
 				continue
 			}
-			s, err := sketchOf(ctx, m.files, b)
+			s, err := sketchOf(ctx, m.base, i)
 			if err != nil {
 				return -1, err
 			}
@@ -121,7 +121,7 @@ func (m *matcher) resembling(ctx context.Context, target Version, e manifest.Ent
 	if len(m.sketches) == 0 {
 		return -1, nil
 	}
-	s, err := sketchOf(ctx, target.Files, e)
+	s, err := sketchOf(ctx, target, i)
 	if err != nil {
 		return -1, err
 	}

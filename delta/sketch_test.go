@@ -37,8 +37,8 @@ func TestSketch(t *testing.T) {
 	base := files{"a": a, "b": a[50<<10:] + bytesOf(2, 50<<10), "c": bytesOf(3, 100<<10), "text": strings.Repeat("x", 9000)}
 	v := version(t, "v", base.write(t))
 	got := map[string]sketch{}
-	for _, e := range v.Manifest.Entries {
-		s, err := sketchOf(t.Context(), v.Files, e)
+	for i, e := range v.Manifest.Entries {
+		s, err := sketchOf(t.Context(), expand(v), i)
 		must(t, err)
 		got[e.Path] = s
 	}

@@ -9,6 +9,7 @@ import (
 
 	"ferry/cas"
 	"ferry/chunking"
+	"ferry/chunking/container"
 	"ferry/manifest/tree"
 )
 
@@ -18,6 +19,8 @@ type AddOptions struct {
 	Progress cas.Counter
 	// Warn is told of what was left out or may cause trouble; nil is allowed.
 	Warn func(Warning)
+	// Members says to take container files apart into their members.
+	Members bool
 }
 
 // Warning is something about one path that the user should know.
@@ -75,7 +78,7 @@ type ingest struct {
 	archive *Archive // to look known files up; nil for a scan
 	sink    sink
 	opts    AddOptions
-	scanned map[cas.Digest][]Run // how files are cut, for a scan; else nil
+	scanned map[cas.Digest]*Recipe // for a scan; else nil
 	stats   AddStats
 	entries []Entry
 	byPath  map[string]int // index into entries
@@ -162,6 +165,10 @@ func (in *ingest) takeFile(ctx context.Context, it *item) error {
 	switch {
 	case it.known:
 		in.stats.KnownFiles++
+	case it.layout != nil:
+		if err := in.takeApart(ctx, it); err != nil {
+			return err
+		}
 	case it.stream != nil:
 		if err := in.takeStream(ctx, it); err != nil {
 			return err
@@ -174,7 +181,7 @@ func (in *ingest) takeFile(ctx context.Context, it *item) error {
 				}
 			}
 		}
-		if err := in.putRecipe(it.digest, it.size, it.runs()); err != nil {
+		if err := in.putRecipe(plainRecipe(it.digest, it.size, it.runs())); err != nil {
 			return err
 		}
 	}
@@ -189,36 +196,86 @@ func (in *ingest) takeFile(ctx context.Context, it *item) error {
 // takeStream cuts and stores a large file while it is read.
 func (in *ingest) takeStream(ctx context.Context, it *item) error {
 	h := cas.NewHasher()
-	src := &contextReader{ctx: ctx, r: it.stream}
-	in.chunker.Reset(io.TeeReader(src, h))
-	var runs []Run
-	for {
-		c, err := in.chunker.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-		run := Run{Size: c.Size}
-		if !c.Zero() {
-			run.Key = cas.Sum(c.Data)
-			if _, err := in.sink.Put(run.Key, c.Data); err != nil {
-				return err
-			}
-		}
-		runs = append(runs, run)
-		it.size += c.Size
-		if in.opts.Progress != nil {
-			in.opts.Progress.Add(c.Size)
-		}
+	runs, err := in.putStream(io.TeeReader(&contextReader{ctx: ctx, r: it.stream}, h), in.progress)
+	if err != nil {
+		return err
 	}
 	digest := h.Digest()
 	if !it.digest.IsZero() && it.digest != digest {
 		return ErrChanged
 	}
-	it.digest = digest
-	return in.putRecipe(digest, it.size, runs)
+	it.digest, it.size = digest, 0
+	for _, run := range runs {
+		it.size += run.Size
+	}
+	return in.putRecipe(plainRecipe(digest, it.size, runs))
+}
+
+// takeApart stores a container file, each of its streams cut on its own.
+func (in *ingest) takeApart(ctx context.Context, it *item) error {
+	h := cas.NewHasher()
+	source := &countingReader{r: io.TeeReader(&contextReader{ctx: ctx, r: it.stream}, h), told: in.progress}
+	if it.size > 0 {
+		source.told = nil // it was read before
+	}
+	recipe := &Recipe{Digest: it.digest, Layout: layoutOps(it.layout.Parts)}
+	for _, s := range it.layout.Streams {
+		recipe.Streams = append(recipe.Streams, Stream{Name: s.Name, Size: s.Size})
+	}
+	err := it.layout.Read(source, func(i int, r io.Reader) (err error) {
+		recipe.Streams[i].Runs, err = in.putStream(r, nil)
+		return err
+	})
+	if errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+		return ErrChanged
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, source); err != nil {
+		return err
+	}
+	if h.Digest() != it.digest {
+		return ErrChanged
+	}
+	it.size = source.n
+	recipe.Size = source.n
+	return in.putRecipe(recipe)
+}
+
+// layoutOps returns the instructions for the parts of a container.
+func layoutOps(parts []container.Part) []Op {
+	ops := make([]Op, len(parts))
+	for i, p := range parts {
+		if p.Deflated() {
+			ops[i] = Op{Kind: OpDeflate, Size: p.Size, Reconstruction: p.Reconstruction, Inner: layoutOps(p.Inner)}
+		} else {
+			ops[i] = Op{Kind: OpSlice, Stream: p.Stream, Off: p.Off, Size: p.Size}
+		}
+	}
+	return ops
+}
+
+func (in *ingest) progress(n int64) {
+	if in.opts.Progress != nil {
+		in.opts.Progress.Add(n)
+	}
+}
+
+// countingReader counts what is read.
+type countingReader struct {
+	r    io.Reader
+	n    int64
+	told func(int64)
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	r.n += int64(n)
+	if r.told != nil {
+		r.told(int64(n))
+	}
+	return n, err
 }
 
 // contextReader ends with its context.
@@ -234,33 +291,34 @@ func (r *contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// putRecipe stores how a file is cut, unless that follows from its digest.
-func (in *ingest) putRecipe(digest cas.Digest, size int64, runs []Run) error {
+// putRecipe stores how a file is made of chunks, unless that follows from its digest.
+func (in *ingest) putRecipe(r *Recipe) error {
 	if in.scanned != nil {
-		in.scanned[digest] = runs
+		in.scanned[r.Digest] = r
 		return nil
 	}
-	if size == 0 || len(runs) == 1 && runs[0].Key == digest {
+	if r.isChunk() {
 		return nil
 	}
-	coded := plainRecipe(digest, size, runs).Encode()
+	coded := r.Encode()
 	if len(coded) <= inlineRecipe {
-		return in.sink.PutRecord(digest, append([]byte{recipeInline}, coded...))
+		return in.sink.PutRecord(r.Digest, append([]byte{recipeInline}, coded...))
 	}
 	if len(coded) > maxRecipe {
-		return fmt.Errorf("%d chunks: no recipe may name more than fit in %d bytes", len(runs), maxRecipe)
+		return fmt.Errorf("%d bytes of recipe: none may be larger than %d", len(coded), maxRecipe)
 	}
-	list, err := in.putStream(coded)
+	list, err := in.putStream(bytes.NewReader(coded), nil)
 	if err != nil {
 		return err
 	}
-	return in.sink.PutRecord(digest, appendRuns([]byte{recipeChunked}, list))
+	return in.sink.PutRecord(r.Digest, appendRuns([]byte{recipeChunked}, list))
 }
 
-// putStream cuts and stores bytes, and returns their runs.
-func (in *ingest) putStream(data []byte) ([]Run, error) {
+// putStream cuts and stores bytes, and returns their runs. It tells told, if that
+// is not nil, of each.
+func (in *ingest) putStream(r io.Reader, told func(int64)) ([]Run, error) {
 	var runs []Run
-	in.chunker.Reset(bytes.NewReader(data))
+	in.chunker.Reset(r)
 	for {
 		c, err := in.chunker.Next()
 		if errors.Is(err, io.EOF) {
@@ -277,16 +335,19 @@ func (in *ingest) putStream(data []byte) ([]Run, error) {
 			}
 		}
 		runs = append(runs, run)
+		if told != nil {
+			told(c.Size)
+		}
 	}
 }
 
 // putBytes stores bytes as a file.
 func (in *ingest) putBytes(data []byte) error {
-	runs, err := in.putStream(data)
+	runs, err := in.putStream(bytes.NewReader(data), nil)
 	if err != nil {
 		return err
 	}
-	return in.putRecipe(cas.Sum(data), int64(len(data)), runs)
+	return in.putRecipe(plainRecipe(cas.Sum(data), int64(len(data)), runs))
 }
 
 // manifest makes the manifest of all entries: directories only where they are empty.

@@ -269,8 +269,8 @@ func (a *Archive) liveFile(ctx context.Context, e Entry, chunk, record func(cas.
 			return err
 		}
 	}
-	if r.Size == 0 || len(r.Streams) == 1 && len(r.Streams[0].Runs) == 1 && r.Streams[0].Runs[0].Key == e.Digest {
-		return nil // has no recipe
+	if r.isChunk() {
+		return nil
 	}
 	if err := record(e.Digest); err != nil {
 		return err

@@ -132,11 +132,16 @@ func parent(path string) string {
 
 // Find returns the entry at path.
 func (m *Manifest) Find(path string) (Entry, bool) {
-	i, ok := slices.BinarySearchFunc(m.Entries, path, func(e Entry, path string) int { return cmp.Compare(e.Path, path) })
+	i, ok := m.Index(path)
 	if !ok {
 		return Entry{}, false
 	}
 	return m.Entries[i], true
+}
+
+// Index is like Find, and returns where in Entries it stands.
+func (m *Manifest) Index(path string) (i int, ok bool) {
+	return slices.BinarySearchFunc(m.Entries, path, func(e Entry, path string) int { return cmp.Compare(e.Path, path) })
 }
 
 // Within returns the entries at path and under it; all of them for "".

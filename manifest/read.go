@@ -8,6 +8,7 @@ import (
 	"sort"
 
 	"ferry/cas"
+	"ferry/chunking/deflate"
 	"ferry/manifest/tree"
 )
 
@@ -39,20 +40,55 @@ func (a *Archive) Open(ctx context.Context, e Entry) (io.ReadCloser, error) {
 func (a *Archive) write(ctx context.Context, w io.Writer, r *Recipe) error {
 	h := cas.NewHasher()
 	out := io.MultiWriter(w, h)
-	single := len(r.Streams) == 1 && len(r.Streams[0].Runs) == 1 && r.Streams[0].Runs[0].Key == r.Digest
+	single := r.isChunk()
 	if single {
 		out = w // the one chunk is verified under the same digest
 	}
 	next, stop := iter.Pull2(a.store.Stream(ctx, r.keys()))
 	defer stop()
-	for p := range r.pieces() {
+	if err := (&builder{r, next}).write(ctx, out, r.Layout); err != nil {
+		return err
+	}
+	if !single && h.Digest() != r.Digest {
+		return fmt.Errorf("file %s: %w: its chunks give another digest", r.Digest.Short(), cas.ErrCorrupt)
+	}
+	return nil
+}
+
+// builder puts a file together from its chunks, which come in the order in which
+// the layout needs them.
+type builder struct {
+	recipe *Recipe
+	next   func() ([]byte, error, bool)
+}
+
+func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) error {
+	for _, op := range layout {
+		var err error
+		switch op.Kind {
+		case OpZero:
+			err = writeZeros(ctx, w, op.Size)
+		case OpSlice:
+			err = b.slice(ctx, w, op)
+		case OpDeflate:
+			err = deflate.EncodeFrom(w, op.Size, op.Reconstruction, func(w io.Writer) error { return b.write(ctx, w, op.Inner) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) slice(ctx context.Context, w io.Writer, op Op) error {
+	for p := range slicePieces(b.recipe.Streams[op.Stream].Runs, op.Off, op.Size) {
 		if p.Key.IsZero() {
-			if err := writeZeros(ctx, out, p.size); err != nil {
+			if err := writeZeros(ctx, w, p.size); err != nil {
 				return err
 			}
 			continue
 		}
-		chunk, err, ok := next()
+		chunk, err, ok := b.next()
 		if !ok {
 			err = context.Cause(ctx)
 		}
@@ -62,12 +98,9 @@ func (a *Archive) write(ctx context.Context, w io.Writer, r *Recipe) error {
 		if int64(len(chunk)) != p.Size {
 			return fmt.Errorf("chunk %s: %w: %d bytes, recipe says %d", p.Key.Short(), cas.ErrCorrupt, len(chunk), p.Size)
 		}
-		if _, err := out.Write(chunk[p.off : p.off+p.size]); err != nil {
+		if _, err := w.Write(chunk[p.off : p.off+p.size]); err != nil {
 			return err
 		}
-	}
-	if !single && h.Digest() != r.Digest {
-		return fmt.Errorf("file %s: %w: its chunks give another digest", r.Digest.Short(), cas.ErrCorrupt)
 	}
 	return nil
 }
@@ -94,40 +127,51 @@ type piece struct {
 	off, size int64 // the part [off, off+size) of the run
 }
 
-// pieces yields the parts of runs that make up the file.
+// pieces yields the parts of runs that make up the file, members decoded.
 func (r *Recipe) pieces() iter.Seq[piece] {
-	return func(yield func(piece) bool) {
-		for _, op := range r.Layout {
-			if op.Kind == OpZero {
-				if !yield(piece{Run{Size: op.Size}, 0, op.Size}) {
-					return
+	return func(yield func(piece) bool) { r.layoutPieces(r.Layout, yield) }
+}
+
+func (r *Recipe) layoutPieces(layout []Op, yield func(piece) bool) bool {
+	for _, op := range layout {
+		more := true
+		switch op.Kind {
+		case OpZero:
+			more = yield(piece{Run{Size: op.Size}, 0, op.Size})
+		case OpDeflate:
+			more = r.layoutPieces(op.Inner, yield)
+		default:
+			for p := range slicePieces(r.Streams[op.Stream].Runs, op.Off, op.Size) {
+				if more = yield(p); !more {
+					break
 				}
-				continue
-			}
-			if !slicePieces(r.Streams[op.Stream].Runs, op.Off, op.Size, yield) {
-				return
 			}
 		}
+		if !more {
+			return false
+		}
 	}
+	return true
 }
 
 // slicePieces yields the parts of runs that cover [off, off+size).
-func slicePieces(runs []Run, off, size int64, yield func(piece) bool) bool {
-	for _, run := range runs {
-		if size == 0 {
-			break
+func slicePieces(runs []Run, off, size int64) iter.Seq[piece] {
+	return func(yield func(piece) bool) {
+		for _, run := range runs {
+			if size == 0 {
+				return
+			}
+			if off >= run.Size {
+				off -= run.Size
+				continue
+			}
+			n := min(run.Size-off, size)
+			if !yield(piece{run, off, n}) {
+				return
+			}
+			off, size = 0, size-n
 		}
-		if off >= run.Size {
-			off -= run.Size
-			continue
-		}
-		n := min(run.Size-off, size)
-		if !yield(piece{run, off, n}) {
-			return false
-		}
-		off, size = 0, size-n
 	}
-	return true
 }
 
 // keys yields the keys of the chunks that pieces needs, in that order.
@@ -141,19 +185,51 @@ func (r *Recipe) keys() iter.Seq[cas.Digest] {
 	}
 }
 
-// OpenAt returns the content of a file for reading anywhere. Chunks are
-// verified, the file as a whole is not.
-func (a *Archive) OpenAt(ctx context.Context, e Entry) (tree.Content, error) {
+// Recipe returns how a file is made of chunks.
+func (a *Archive) Recipe(ctx context.Context, e Entry) (*Recipe, error) {
 	r, err := a.recipe(ctx, e.Digest, e.Size)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", e.Path, err)
 	}
-	c := &storedContent{ctx: ctx, a: a, size: r.Size}
-	for p := range r.pieces() {
+	return r, nil
+}
+
+// OpenAt returns the content of a file for reading anywhere. Chunks are
+// verified, the file as a whole is not.
+func (a *Archive) OpenAt(ctx context.Context, e Entry) (tree.Content, error) {
+	r, err := a.Recipe(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Plain() { // no byte of a deflated member can be had without those before it
+		f, err := a.Open(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return tree.Spool(f, e.Size)
+	}
+	return a.openPieces(ctx, r.Size, r.pieces()), nil
+}
+
+// OpenStream returns stream i of a file's recipe for reading anywhere. Chunks are
+// verified.
+func (a *Archive) OpenStream(ctx context.Context, e Entry, i int) (tree.Content, error) {
+	r, err := a.Recipe(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	s := r.Streams[i]
+	return a.openPieces(ctx, s.Size, slicePieces(s.Runs, 0, s.Size)), nil
+}
+
+func (a *Archive) openPieces(ctx context.Context, size int64, pieces iter.Seq[piece]) tree.Content {
+	c := &storedContent{ctx: ctx, a: a, size: size}
+	for p := range pieces {
 		c.pieces = append(c.pieces, p)
 		c.ends = append(c.ends, c.end()+p.size)
 	}
-	return c, nil
+	return c
 }
 
 // storedContent reads a file of an archive at random.
@@ -213,20 +289,35 @@ type Chunk struct {
 	Key  cas.Digest // zero for zeros
 }
 
-// Chunks returns how a file is cut, in the order of its bytes. Chunks of a
-// container file that are used in part are left out.
+// Chunks returns how a file is cut, in the order of its bytes, which chunks may
+// leave out: those of a container file that are used in part, and all of a
+// deflated member.
 func (a *Archive) Chunks(ctx context.Context, e Entry) ([]Chunk, error) {
-	r, err := a.recipe(ctx, e.Digest, e.Size)
+	r, err := a.Recipe(ctx, e)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", e.Path, err)
+		return nil, err
 	}
+	return r.Chunks(), nil
+}
+
+// Chunks is like [Archive.Chunks].
+func (r *Recipe) Chunks() []Chunk {
 	var chunks []Chunk
 	off := int64(0)
-	for p := range r.pieces() {
-		if p.size == p.Size {
-			chunks = append(chunks, Chunk{Off: off, Size: p.size, Key: p.Key})
+	for _, op := range r.Layout {
+		switch op.Kind {
+		case OpZero:
+			chunks = append(chunks, Chunk{Off: off, Size: op.Size})
+		case OpSlice:
+			at := off
+			for p := range slicePieces(r.Streams[op.Stream].Runs, op.Off, op.Size) {
+				if p.size == p.Size {
+					chunks = append(chunks, Chunk{Off: at, Size: p.size, Key: p.Key})
+				}
+				at += p.size
+			}
 		}
-		off += p.size
+		off += op.Size
 	}
-	return chunks, nil
+	return chunks
 }

@@ -33,7 +33,9 @@ func putContainer(t *testing.T, a *Archive) (Entry, []byte) {
 		{Name: "first", Size: int64(len(first)), Runs: []Run{put(one), {Size: 20_000}, put(two)}},
 		{Name: "second", Size: 14_000, Runs: []Run{put(three), put(three)}},
 	}}
-	slice := func(stream int, off, size int64) { r.Layout = append(r.Layout, Op{OpSlice, stream, off, size}) }
+	slice := func(stream int, off, size int64) {
+		r.Layout = append(r.Layout, Op{Kind: OpSlice, Stream: stream, Off: off, Size: size})
+	}
 	slice(1, 6000, 2000)
 	slice(0, 0, int64(len(first)))
 	r.Layout = append(r.Layout, Op{Kind: OpZero, Size: 100_000})

@@ -11,6 +11,7 @@ import (
 
 	"ferry/cas"
 	"ferry/chunking"
+	"ferry/chunking/container"
 	"ferry/manifest/tree"
 )
 
@@ -37,7 +38,8 @@ type item struct {
 
 	data   []byte // of a small file that is not known
 	cuts   []cut
-	stream io.ReadCloser // of a large file that is not known, from its start
+	stream io.ReadCloser     // of a large file that is not known, or of a container, from its start
+	layout *container.Layout // of a container that is taken apart
 
 	consumed chan struct{} // closed when the source may go on; nil if it need not wait
 }
@@ -198,8 +200,23 @@ func (r *readers) prepare(it *item, c *chunking.Chunker) error {
 	if it.known, err = r.in.hasFile(r.ctx, it.digest, it.size); err != nil || it.known {
 		return err
 	}
+	if container.Recognise(data) && r.in.opts.Members {
+		it.layout, err = container.Split(r.ctx, bytes.NewReader(data), it.size, splitOptions)
+		if err != nil {
+			return err
+		}
+		if it.layout != nil {
+			it.stream = io.NopCloser(bytes.NewReader(data))
+			return nil
+		}
+	}
 	it.data = data
 	return it.cut(c)
+}
+
+// splitOptions say how containers are taken apart.
+var splitOptions = container.Options{
+	Spool: func(r io.Reader, size int64) (container.Content, error) { return tree.Spool(r, size) },
 }
 
 // readUpTo reads at most limit bytes; size is how many are expected.
@@ -242,7 +259,8 @@ func (it *item) cut(c *chunking.Chunker) error {
 }
 
 // prepareLarge finds out whether a large file is known, which takes reading it
-// twice if it is not: so it is tried only when the store has its first chunk.
+// twice if it is not: so it is tried only when the store has its first chunk, and
+// of what may be a container, which is read twice anyway.
 func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) error {
 	head, err := readUpTo(f, smallFile, r.in.params.Max+r.in.params.ZeroRun)
 	if err != nil {
@@ -255,9 +273,12 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 		io.Reader
 		io.Closer
 	}{whole, f}
-	likely, err := r.likelyKnown(head, c)
-	if err != nil || !likely {
-		return err
+	apart := container.Recognise(head) && r.in.opts.Members
+	if !apart {
+		likely, err := r.likelyKnown(head, c)
+		if err != nil || !likely {
+			return err
+		}
 	}
 	h := cas.NewHasher()
 	whole = &contextReader{r.ctx, whole}
@@ -269,10 +290,7 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 			return err
 		}
 		it.size = spool.Size()
-		it.stream = &struct {
-			io.Reader
-			io.Closer
-		}{io.NewSectionReader(spool, 0, spool.Size()), spool}
+		it.stream = &spoolReader{io.NewSectionReader(spool, 0, spool.Size()), spool}
 	} else {
 		it.size, err = io.CopyBuffer(onlyWriter{h}, onlyReader{whole}, make([]byte, 1<<20))
 		f.Close()
@@ -291,11 +309,48 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 		}
 		return nil
 	}
+	size := it.size
 	it.size = 0 // counted anew as it is stored
 	if it.stream == nil {
-		it.stream, err = it.open()
+		if it.stream, err = it.open(); err != nil {
+			return err
+		}
 	}
+	if apart {
+		return r.split(it, size)
+	}
+	return nil
+}
+
+// split takes a large container apart, which can be read anywhere on disk, or else
+// was spooled.
+func (r *readers) split(it *item, size int64) error {
+	at, ok := it.stream.(interface {
+		io.ReaderAt
+		io.Closer
+	})
+	if !ok {
+		spool, err := tree.Spool(&contextReader{r.ctx, it.stream}, size)
+		it.stream.Close()
+		it.stream = nil
+		if err != nil {
+			return err
+		}
+		at = spool
+	}
+	it.stream = &struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(at, 0, size), at}
+	var err error
+	it.layout, err = container.Split(r.ctx, at, size, splitOptions)
 	return err
+}
+
+// spoolReader reads a spooled file, from its start or anywhere.
+type spoolReader struct {
+	*io.SectionReader
+	io.Closer
 }
 
 // onlyReader and onlyWriter hide other methods, so that io.CopyBuffer uses the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"ferry/cas"
 )
@@ -44,6 +45,9 @@ type Op struct {
 	Stream int   // Slice: index into Streams
 	Off    int64 // Slice: offset in the stream, in bytes
 	Size   int64 // bytes of the file that it gives, at least 1
+
+	Reconstruction []byte // Deflate: for deflate.Encode
+	Inner          []Op   // Deflate: gives the plain bytes
 }
 
 // OpKind says what an Op does. Readers refuse kinds that they do not know.
@@ -51,9 +55,18 @@ type OpKind uint8
 
 // The kinds of layout instructions.
 const (
-	OpSlice OpKind = 1 // bytes [Off, Off+Size) of a stream
-	OpZero  OpKind = 2 // zeros
+	OpSlice   OpKind = 1 // bytes [Off, Off+Size) of a stream
+	OpZero    OpKind = 2 // zeros
+	OpDeflate OpKind = 3 // what Inner gives, deflated
 )
+
+// maxNesting bounds how deep deflated members are in one another.
+const maxNesting = 16
+
+// Plain reports whether the file's bytes stand in its streams as they are.
+func (r *Recipe) Plain() bool {
+	return !slices.ContainsFunc(r.Layout, func(op Op) bool { return op.Kind == OpDeflate })
+}
 
 // plainRecipe returns the recipe of a file that is one stream.
 func plainRecipe(digest cas.Digest, size int64, runs []Run) *Recipe {
@@ -62,6 +75,11 @@ func plainRecipe(digest cas.Digest, size int64, runs []Run) *Recipe {
 		Streams: []Stream{{Size: size, Runs: runs}},
 		Layout:  []Op{{Kind: OpSlice, Size: size}},
 	}
+}
+
+// isChunk reports whether the file is one chunk, or empty: it needs no recipe.
+func (r *Recipe) isChunk() bool {
+	return r.Size == 0 || len(r.Streams) == 1 && len(r.Streams[0].Runs) == 1 && r.Streams[0].Runs[0].Key == r.Digest
 }
 
 const (
@@ -89,14 +107,23 @@ func (r *Recipe) Encode() []byte {
 		b = append(b, s.Name...)
 		b = appendRuns(b, s.Runs)
 	}
-	b = binary.AppendUvarint(b, uint64(len(r.Layout)))
-	for _, op := range r.Layout {
+	return appendLayout(b, r.Layout)
+}
+
+func appendLayout(b []byte, layout []Op) []byte {
+	b = binary.AppendUvarint(b, uint64(len(layout)))
+	for _, op := range layout {
 		b = append(b, byte(op.Kind))
 		if op.Kind == OpSlice {
 			b = binary.AppendUvarint(b, uint64(op.Stream))
 			b = binary.AppendUvarint(b, uint64(op.Off))
 		}
 		b = binary.AppendUvarint(b, uint64(op.Size))
+		if op.Kind == OpDeflate {
+			b = binary.AppendUvarint(b, uint64(len(op.Reconstruction)))
+			b = append(b, op.Reconstruction...)
+			b = appendLayout(b, op.Inner)
+		}
 	}
 	return b
 }
@@ -130,18 +157,10 @@ func DecodeRecipe(data []byte) (*Recipe, error) {
 	for range nStreams {
 		r.Streams = append(r.Streams, d.stream())
 	}
-	nOps := d.count(2)
-	total := int64(0)
-	for range nOps {
-		op := d.op(r.Streams)
-		total += op.Size
-		if op.Size > r.Size || total > r.Size {
-			d.fail("layout is longer than the file")
-		}
-		r.Layout = append(r.Layout, op)
-	}
+	var total int64
+	r.Layout, total = d.layout(r.Streams, 0)
 	if total != r.Size {
-		d.fail("layout is shorter than the file")
+		d.fail(fmt.Sprintf("layout gives %d bytes of %d", total, r.Size))
 	}
 	if len(d.b) != 0 {
 		d.fail("more bytes behind its end")
@@ -185,7 +204,26 @@ func (d *fieldReader) runs() Stream {
 	return s
 }
 
-func (d *fieldReader) op(streams []Stream) Op {
+// layout reads instructions, and returns the bytes that they give.
+func (d *fieldReader) layout(streams []Stream, depth int) (ops []Op, total int64) {
+	if depth > maxNesting {
+		d.fail("members in members in members")
+	}
+	n := d.count(2)
+	for range n {
+		op := d.op(streams, depth)
+		if total += op.Size; total < 0 || total >= 1<<62 {
+			d.fail("layout is too long")
+		}
+		if d.err != nil {
+			return nil, 0
+		}
+		ops = append(ops, op)
+	}
+	return ops, total
+}
+
+func (d *fieldReader) op(streams []Stream, depth int) Op {
 	op := Op{Kind: OpKind(d.byte())}
 	switch op.Kind {
 	case OpSlice:
@@ -202,6 +240,10 @@ func (d *fieldReader) op(streams []Stream) Op {
 		}
 	case OpZero:
 		op.Size = d.size()
+	case OpDeflate:
+		op.Size = d.size()
+		op.Reconstruction = d.bytes(d.count(1))
+		op.Inner, _ = d.layout(streams, depth+1)
 	default:
 		d.fail(fmt.Sprintf("unknown layout instruction %d", op.Kind))
 	}

@@ -17,7 +17,8 @@ type Scan struct {
 	Manifest *Manifest
 	Stats    AddStats
 	tree     tree.Tree
-	runs     map[cas.Digest][]Run
+	recipes  map[cas.Digest]*Recipe
+	members  *tree.Cache
 }
 
 // nowhere is a sink that keeps nothing.
@@ -31,7 +32,7 @@ func (nowhere) PutRecord(cas.Digest, []byte) error   { return nil }
 // ScanTree reads all of t and returns what it holds, cut under p. Memory is
 // about 50 bytes for each chunk.
 func ScanTree(ctx context.Context, t tree.Tree, p chunking.Params, opts AddOptions) (*Scan, error) {
-	in := &ingest{params: p, sink: nowhere{}, opts: opts, byPath: map[string]int{}, scanned: map[cas.Digest][]Run{}}
+	in := &ingest{params: p, sink: nowhere{}, opts: opts, byPath: map[string]int{}, scanned: map[cas.Digest]*Recipe{}}
 	if err := in.run(ctx, t); err != nil {
 		return nil, err
 	}
@@ -39,18 +40,35 @@ func ScanTree(ctx context.Context, t tree.Tree, p chunking.Params, opts AddOptio
 	if err != nil {
 		return nil, err
 	}
-	return &Scan{Manifest: m, Stats: in.stats, tree: t, runs: in.scanned}, nil
+	s := &Scan{Manifest: m, Stats: in.stats, tree: t, recipes: in.scanned}
+	s.members = NewMembers(ctx, t.OpenAt)
+	return s, nil
+}
+
+// Close closes what was opened of members. The tree stays open.
+func (s *Scan) Close() { s.members.Close() }
+
+// Recipe is like [Archive.Recipe].
+func (s *Scan) Recipe(_ context.Context, e Entry) (*Recipe, error) {
+	if r := s.recipes[e.Digest]; r != nil {
+		return r, nil
+	}
+	return plainRecipe(e.Digest, 0, nil), nil // only an empty file was not cut
 }
 
 // Chunks is like [Archive.Chunks].
-func (s *Scan) Chunks(_ context.Context, e Entry) ([]Chunk, error) {
-	chunks := make([]Chunk, 0, len(s.runs[e.Digest]))
-	off := int64(0)
-	for _, run := range s.runs[e.Digest] {
-		chunks = append(chunks, Chunk{Off: off, Size: run.Size, Key: run.Key})
-		off += run.Size
+func (s *Scan) Chunks(ctx context.Context, e Entry) ([]Chunk, error) {
+	r, err := s.Recipe(ctx, e)
+	return r.Chunks(), err
+}
+
+// OpenStream is like [Archive.OpenStream].
+func (s *Scan) OpenStream(ctx context.Context, e Entry, i int) (tree.Content, error) {
+	r, err := s.Recipe(ctx, e)
+	if err != nil {
+		return nil, err
 	}
-	return chunks, nil
+	return r.Locations()[i].Open(s.members, e.Path), nil
 }
 
 // OpenAt is like [Archive.OpenAt].

@@ -17,6 +17,39 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	return e.run()
 }
 
+// EncodeFrom is Encode for plain bytes that write writes, which runs on a goroutine
+// of its own. It returns an error, too, when the stream is not of size bytes.
+func EncodeFrom(w io.Writer, size int64, reconstruction []byte, write func(io.Writer) error) error {
+	r, plain := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := write(plain)
+		plain.CloseWithError(err)
+		written <- err
+	}()
+	counted := &countingWriter{w: w}
+	err := Encode(counted, r, reconstruction)
+	r.CloseWithError(err)
+	if failed := <-written; err == nil {
+		err = failed
+	}
+	if err == nil && counted.n != size {
+		err = badReconstruction(fmt.Sprintf("it gives %d bytes, not %d", counted.n, size))
+	}
+	return err
+}
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
 // assembly is one run of Encode.
 type assembly struct {
 	recon []byte // what is left of it

@@ -121,7 +121,7 @@ func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
 	begun := time.Now()
 	r := addResult{Ref: ref.String()}
 	m, stats, err := archive.Add(ctx, t, manifest.AddOptions{
-		Progress: a.progress("adding "+ref.String(), a.treeSize(ctx, t)),
+		Members: true, Progress: a.progress("adding "+ref.String(), a.treeSize(ctx, t)),
 		Warn: func(w manifest.Warning) {
 			r.Warnings = append(r.Warnings, w)
 			a.warn(w)

@@ -18,6 +18,7 @@ import (
 	"ferry/cas"
 	"ferry/cas/backend"
 	"ferry/chunking"
+	"ferry/delta"
 	"ferry/manifest"
 	"ferry/manifest/tree"
 )
@@ -149,8 +150,8 @@ func (a *app) openArchive(ctx context.Context, create bool) (*manifest.Archive, 
 type files interface {
 	WriteFile(ctx context.Context, w io.Writer, e manifest.Entry) error
 	Open(ctx context.Context, e manifest.Entry) (io.ReadCloser, error)
-	OpenAt(ctx context.Context, e manifest.Entry) (tree.Content, error)
 	Chunks(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
+	delta.Files
 }
 
 // version is a version that a command was pointed to.
@@ -175,7 +176,7 @@ func isPath(arg string) bool {
 // openVersion opens a version by reference or path.
 func (a *app) openVersion(ctx context.Context, arg string, filter *tree.Filter) (*version, error) {
 	if isPath(arg) {
-		return a.scanPath(ctx, arg, filter)
+		return a.scanPath(ctx, arg, filter, false)
 	}
 	if filter != nil {
 		return nil, usagef("--exclude and --include go with paths, not with %s", arg)
@@ -208,7 +209,9 @@ func (a *app) storedVersion(ctx context.Context, archive *manifest.Archive, arg 
 	return &version{files: archive, label: arg, manifest: m, close: func() { archive.Close() }}, nil
 }
 
-func (a *app) scanPath(ctx context.Context, arg string, filter *tree.Filter) (*version, error) {
+// scanPath reads a version on disk; members says whether container files in it are
+// taken apart.
+func (a *app) scanPath(ctx context.Context, arg string, filter *tree.Filter, members bool) (*version, error) {
 	fi, err := os.Stat(arg)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s: neither a path nor a version of the form NAME@VERSION: %w", arg, os.ErrNotExist)
@@ -221,13 +224,13 @@ func (a *app) scanPath(ctx context.Context, arg string, filter *tree.Filter) (*v
 		return nil, err
 	}
 	done := a.progress("reading "+arg, a.treeSize(ctx, t))
-	scan, err := manifest.ScanTree(ctx, t, chunking.Default(), manifest.AddOptions{Progress: done, Warn: a.warn})
+	scan, err := manifest.ScanTree(ctx, t, chunking.Default(), manifest.AddOptions{Progress: done, Warn: a.warn, Members: members})
 	a.endProgress()
 	if err != nil {
 		t.Close()
 		return nil, fmt.Errorf("%s: %w", arg, err)
 	}
-	v := &version{files: scan, label: arg, manifest: scan.Manifest, close: func() { t.Close() }}
+	v := &version{files: scan, label: arg, manifest: scan.Manifest, close: func() { scan.Close(); t.Close() }}
 	if !fi.IsDir() && t.Format() != "file" {
 		v.packed = fi.Size()
 	}

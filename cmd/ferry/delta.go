@@ -94,6 +94,14 @@ func (f effortFlag) parse() (codec.Effort, error) {
 	return effort, err
 }
 
+// openSide opens a version to make a delta of.
+func (a *app) openSide(ctx context.Context, arg string, filter *tree.Filter) (*version, error) {
+	if isPath(arg) {
+		return a.scanPath(ctx, arg, filter, true)
+	}
+	return a.openVersion(ctx, arg, filter)
+}
+
 // createResult is what delta create prints.
 type createResult struct {
 	Output  string           `json:"output"`
@@ -122,7 +130,7 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	var versions []delta.Version
 	var packed int64
 	for _, arg := range args {
-		v, err := a.openVersion(ctx, arg, o.filter)
+		v, err := a.openSide(ctx, arg, o.filter)
 		if err != nil {
 			return err
 		}
@@ -188,6 +196,9 @@ func printCreate(w io.Writer, r createResult) {
 	printDearest(w, r.Dearest)
 }
 
+// shownMembers is how many members of a container file are listed.
+const shownMembers = 20
+
 func printDearest(w io.Writer, files []delta.InfoFile) {
 	if len(files) == 0 {
 		return
@@ -200,6 +211,20 @@ func printDearest(w io.Writer, files []delta.InfoFile) {
 			from = " <- " + f.From
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s%s\n", size(f.Cost), size(f.Size), f.Change, f.How, f.Path, from)
+		for i, m := range f.Members {
+			if i == shownMembers {
+				fmt.Fprintf(t, "\t\t\t\t  and %d members more\n", len(f.Members)-i)
+				break
+			}
+			name, from := m.Name, ""
+			if name == "" {
+				name = "(what stands between members)"
+			}
+			if m.From != "" {
+				from = " <- " + m.From
+			}
+			fmt.Fprintf(t, "%s\t%s\t\t%s\t  !%s%s\n", size(m.Cost), size(m.Size), m.How, name, from)
+		}
 	}
 	t.Flush()
 }

@@ -1,4 +1,4 @@
-package delta
+package tree
 
 import (
 	"container/list"
@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"io"
 	"sync"
-
-	"ferry/manifest/tree"
 )
 
-// contents keeps the files last read from open: opening one again may mean
+// Cache keeps the contents that were last read open: opening one again may mean
 // unpacking it again. It is safe for concurrent use.
-type contents struct {
-	ctx  context.Context // of the one call that they live for: contents outlive their openers
-	open func(ctx context.Context, path string) (tree.Content, error)
+type Cache struct {
+	ctx  context.Context // of the one call that they live for: they outlive their openers
+	open func(ctx context.Context, path string) (Content, error)
 
 	mu     sync.Mutex
 	byPath map[string]*list.Element
@@ -27,17 +25,18 @@ const maxOpenContents = 12
 type openContent struct {
 	path  string
 	ready chan struct{}
-	c     tree.Content
+	c     Content
 	err   error
 	users int
 }
 
-func newContents(ctx context.Context, open func(ctx context.Context, path string) (tree.Content, error)) *contents {
-	return &contents{ctx: ctx, open: open, byPath: map[string]*list.Element{}, order: list.New()}
+// NewCache returns a Cache of what open opens. Close it.
+func NewCache(ctx context.Context, open func(ctx context.Context, path string) (Content, error)) *Cache {
+	return &Cache{ctx: ctx, open: open, byPath: map[string]*list.Element{}, order: list.New()}
 }
 
-// with calls fn with the content at path.
-func (c *contents) with(ctx context.Context, path string, fn func(tree.Content) error) error {
+// With calls fn with the content at path.
+func (c *Cache) With(ctx context.Context, path string, fn func(Content) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -50,7 +49,7 @@ func (c *contents) with(ctx context.Context, path string, fn func(tree.Content) 
 	return fn(o.c)
 }
 
-func (c *contents) take(path string) *openContent {
+func (c *Cache) take(path string) *openContent {
 	c.mu.Lock()
 	if el, ok := c.byPath[path]; ok {
 		c.order.MoveToFront(el)
@@ -68,7 +67,7 @@ func (c *contents) take(path string) *openContent {
 }
 
 // give hands a content back, and closes the oldest ones that nobody reads.
-func (c *contents) give(o *openContent) {
+func (c *Cache) give(o *openContent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o.users--
@@ -81,7 +80,7 @@ func (c *contents) give(o *openContent) {
 	}
 }
 
-func (c *contents) drop(el *list.Element) {
+func (c *Cache) drop(el *list.Element) {
 	o := el.Value.(*openContent)
 	c.order.Remove(el)
 	delete(c.byPath, o.path)
@@ -90,8 +89,8 @@ func (c *contents) drop(el *list.Element) {
 	}
 }
 
-// close closes all contents. Nobody may be reading.
-func (c *contents) close() {
+// Close closes all contents. Nobody may be reading.
+func (c *Cache) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for el := c.order.Front(); el != nil; el = c.order.Front() {
@@ -99,9 +98,9 @@ func (c *contents) close() {
 	}
 }
 
-// read appends the bytes [off, off+size) of the content at path to dst.
-func (c *contents) read(ctx context.Context, dst []byte, path string, off, size int64) ([]byte, error) {
-	err := c.with(ctx, path, func(content tree.Content) error {
+// Read appends the bytes [off, off+size) of the content at path to dst.
+func (c *Cache) Read(ctx context.Context, dst []byte, path string, off, size int64) ([]byte, error) {
+	err := c.With(ctx, path, func(content Content) error {
 		n := len(dst)
 		dst = append(dst, make([]byte, size)...)
 		if m, err := content.ReadAt(dst[n:], off); int64(m) < size {

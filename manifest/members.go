@@ -1,0 +1,145 @@
+package manifest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/flate"
+
+	"ferry/manifest/tree"
+)
+
+// Location is where the bytes of a stream stand in a container file.
+type Location struct {
+	// Within leads to them: the offset in the file of a deflate stream, that of
+	// another in what it decodes to, and so on.
+	Within []int64
+	// Slices are theirs, in order: of the file, or of what the last one of Within
+	// decodes to.
+	Slices []Slice
+}
+
+// Slice is a run of bytes.
+type Slice struct{ Off, Size int64 }
+
+// Size returns how many bytes the stream has.
+func (l Location) Size() (n int64) {
+	for _, s := range l.Slices {
+		n += s.Size
+	}
+	return n
+}
+
+// Locations returns where each stream of a container file stands in it.
+func (r *Recipe) Locations() []Location {
+	all := make([]Location, len(r.Streams))
+	locate(all, r.Layout, nil)
+	return all
+}
+
+func locate(all []Location, layout []Op, within []int64) {
+	off := int64(0)
+	for _, op := range layout {
+		switch op.Kind {
+		case OpSlice:
+			l := &all[op.Stream]
+			l.Within = within
+			if n := len(l.Slices); n > 0 && l.Slices[n-1].Off+l.Slices[n-1].Size == off {
+				l.Slices[n-1].Size += op.Size
+			} else {
+				l.Slices = append(l.Slices, Slice{off, op.Size})
+			}
+		case OpDeflate:
+			locate(all, op.Inner, append(within[:len(within):len(within)], off))
+		}
+		off += op.Size
+	}
+}
+
+// NewMembers returns a cache of files and of what their deflated members decode
+// to: see [Location.Open]. Its other keys are the paths that open knows.
+func NewMembers(ctx context.Context, open func(ctx context.Context, path string) (tree.Content, error)) *tree.Cache {
+	var cache *tree.Cache
+	cache = tree.NewCache(ctx, func(ctx context.Context, key string) (c tree.Content, err error) {
+		i := strings.LastIndexByte(key, withinMark)
+		if i < 0 {
+			return open(ctx, key)
+		}
+		path, off := key[:i], parseOffset(key[i+1:])
+		err = cache.With(ctx, path, func(around tree.Content) error {
+			if off > around.Size() {
+				return fmt.Errorf("%s: offset %d: %w", path, off, io.ErrUnexpectedEOF)
+			}
+			plain := flate.NewReader(&contextReader{ctx, io.NewSectionReader(around, off, around.Size()-off)})
+			c, err = tree.Spool(plain, around.Size())
+			return err
+		})
+		return c, err
+	})
+	return cache
+}
+
+// withinMark stands in no path: what follows is an offset.
+const withinMark = 0
+
+func parseOffset(s string) int64 {
+	v := int64(0)
+	for _, c := range []byte(s) {
+		v = v<<7 | int64(c&0x7f)
+	}
+	return v
+}
+
+// key returns the key of what the slices stand in.
+func (l Location) key(path string) string {
+	for _, off := range l.Within {
+		path += string(rune(withinMark))
+		var digits []byte
+		for ; off > 0; off >>= 7 {
+			digits = append([]byte{byte(off) | 0x80}, digits...)
+		}
+		path += string(digits)
+	}
+	return path
+}
+
+// Open returns the stream of the file at path, read through a cache of NewMembers.
+// It need not be closed.
+func (l Location) Open(members *tree.Cache, path string) tree.Content {
+	return &located{l, members, l.key(path), l.Size()}
+}
+
+type located struct {
+	Location
+	members *tree.Cache
+	key     string
+	size    int64
+}
+
+func (l *located) Size() int64  { return l.size }
+func (l *located) Close() error { return nil }
+
+func (l *located) ReadAt(p []byte, off int64) (int, error) {
+	n := 0
+	err := l.members.With(context.Background(), l.key, func(c tree.Content) error {
+		for _, s := range l.Slices {
+			if off >= s.Size {
+				off -= s.Size
+				continue
+			}
+			part := p[n:min(int64(len(p)), int64(n)+s.Size-off)]
+			m, err := c.ReadAt(part, s.Off+off)
+			if n += m; m < len(part) {
+				return err
+			}
+			if n == len(p) {
+				return nil
+			}
+			off = 0
+		}
+		return io.EOF
+	})
+	return n, err
+}
