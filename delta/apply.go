@@ -7,7 +7,10 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/klauspost/compress/flate"
+
 	"ferry/cas"
+	"ferry/chunking/deflate"
 	"ferry/manifest"
 	"ferry/manifest/place"
 )
@@ -60,7 +63,9 @@ func (a *applier) fillOrDiagnose(ctx context.Context, e manifest.Entry, w io.Wri
 		}
 	}
 	var window *windowError
-	if errors.Is(err, place.ErrContent) || errors.As(err, &window) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) {
+	var corrupt flate.CorruptInputError // of a member of the base
+	if errors.Is(err, place.ErrContent) || errors.As(err, &window) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) ||
+		errors.As(err, &corrupt) || errors.Is(err, deflate.ErrReconstruction) {
 		return a.diagnose(ctx, e, err)
 	}
 	return err

@@ -144,7 +144,7 @@ func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error 
 		if !c.wanted(i, b) {
 			continue
 		}
-		if chunks == nil {
+		if _, whole := m.byDig[e.Digest]; chunks == nil && !whole {
 			var err error
 			if chunks, err = c.expanded.chunks(ctx, i); err != nil {
 				return err
