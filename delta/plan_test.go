@@ -12,6 +12,7 @@ import (
 
 	"ferry/cas"
 	"ferry/delta/codec"
+	"ferry/manifest"
 )
 
 var rewrite = flag.Bool("update", false, "write golden files anew")
@@ -37,22 +38,47 @@ func somePlan() *plan {
 	}
 }
 
+// memberPlan is somePlan with members of container files.
+func memberPlan() *plan {
+	p := somePlan()
+	p.sources = append(p.sources, source{cas.Sum([]byte("s2")), 70, []sourcePlace{
+		{path: "a.zip", at: &manifest.Location{Slices: []manifest.Slice{{Off: 10, Size: 30}, {Off: 90, Size: 40}}}},
+		{path: "b.tgz", at: &manifest.Location{Within: []int64{10, 300}, Slices: []manifest.Slice{{Off: 512, Size: 70}}}},
+	}})
+	p.streams = []int64{200, 30}
+	p.programs = append(p.programs,
+		program{3, 3, []op{
+			{kind: opStream, ref: 0, off: 0, size: 50},
+			{kind: opDeflate, size: 20, reconstruction: []byte{1, 2, 3}, inner: []op{
+				{kind: opStream, ref: 1, size: 30},
+				{kind: opDeflate, size: 10, reconstruction: []byte{4}, inner: []op{{kind: opStream, ref: 0, off: 50, size: 150}}},
+			}},
+			{kind: opCopy, ref: 1, off: 3, size: 4},
+		}},
+		program{4, 3, []op{{kind: opCopy, ref: 2, size: 70}, {kind: opZero, size: 130}}},
+		program{5, 3, []op{{kind: opWindow, ref: 0, off: 7, size: 30}}},
+	)
+	return p
+}
+
 func TestPlanRoundTrip(t *testing.T) {
-	coded := somePlan().encode()
-	p, err := decodePlan(coded, 4)
-	must(t, err)
-	if !reflect.DeepEqual(p, somePlan()) {
-		t.Errorf("decodePlan(encode) = %+v, want %+v", p, somePlan())
-	}
-	golden := filepath.Join("testdata", "v1", "plan")
-	if *rewrite {
-		must(t, os.MkdirAll(filepath.Dir(golden), 0o777))
-		must(t, os.WriteFile(golden, coded, 0o666))
-	}
-	want, err := os.ReadFile(golden)
-	must(t, err)
-	if !bytes.Equal(coded, want) {
-		t.Errorf("encode gives\n%x, golden is\n%x", coded, want)
+	for name, plan := range map[string]*plan{"plan": somePlan(), "plan2": memberPlan()} {
+		coded := plan.encode()
+		p, err := decodePlan(coded, 4)
+		must(t, err)
+		if !reflect.DeepEqual(p, plan) {
+			t.Errorf("decodePlan(encode) = %+v, want %+v", p, plan)
+		}
+		golden := filepath.Join("testdata", "v1", name)
+		if *rewrite {
+			must(t, os.MkdirAll(filepath.Dir(golden), 0o777))
+			must(t, os.WriteFile(golden, coded, 0o666))
+		}
+		want, err := os.ReadFile(golden)
+		must(t, err)
+		if !bytes.Equal(coded, want) {
+			t.Errorf("encode gives\n%x, golden is\n%x", coded, want)
+		}
 	}
 }
 
@@ -71,14 +97,21 @@ func TestPlanRefuses(t *testing.T) {
 		"window too large":       func(p *plan) { p.windows[0].plain = maxWindow + 1 },
 		"dictionary too large":   func(p *plan) { p.sources[0].size = 1 << 40; p.windows[0].dict[0].size = maxDict + 1 },
 		"dictionary of nothing":  func(p *plan) { p.windows[0].dict[0].source = 9 },
+		"stream of no stream":    func(p *plan) { p.programs[3].ops[0].ref = 2 },
+		"stream past the stream": func(p *plan) { p.programs[3].ops[0].size = 201 },
+		"stream of a stream":     func(p *plan) { p.programs[4].ops[0] = op{kind: opStream, size: 30} },
+		"deflated in a stream":   func(p *plan) { p.programs[4].ops[0] = op{kind: opDeflate, size: 30} },
+		"program of no stream":   func(p *plan) { p.programs[5].entry = 6 },
+		"slices of another size": func(p *plan) { p.sources[2].size = 71 },
+		"slices too far":         func(p *plan) { p.sources[2].places[0].at.Slices[1].Off = 1<<62 - 30 },
 	} {
-		p := somePlan()
+		p := memberPlan()
 		change(p)
 		if got, err := decodePlan(p.encode(), 4); !errors.Is(err, ErrInvalid) || got != nil {
 			t.Errorf("%s: decodePlan = %v, %v; want ErrInvalid", name, got, err)
 		}
 	}
-	coded := somePlan().encode()
+	coded := memberPlan().encode()
 	for n := range coded {
 		if got, err := decodePlan(coded[:n], 4); !errors.Is(err, ErrInvalid) || got != nil {
 			t.Fatalf("decodePlan of the first %d bytes = %v, %v; want ErrInvalid", n, got, err)
@@ -91,6 +124,7 @@ func TestPlanRefuses(t *testing.T) {
 
 func FuzzDecodePlan(f *testing.F) {
 	f.Add(somePlan().encode(), 4)
+	f.Add(memberPlan().encode(), 4)
 	f.Add([]byte(planMagic), 0)
 	f.Fuzz(func(t *testing.T, data []byte, entries int) {
 		p, err := decodePlan(data, entries)

@@ -25,9 +25,20 @@ func key(n byte) cas.Digest { return cas.Sum([]byte{n}) }
 func sampleRecipes() map[string]*Recipe {
 	digest := cas.Sum([]byte("file"))
 	return map[string]*Recipe{
-		"plain":  plainRecipe(digest, 300, []Run{{key(1), 100}, {key(2), 200}}),
-		"zeros":  plainRecipe(digest, 1<<40+100, []Run{{Size: 1 << 40}, {key(1), 100}}),
-		"empty":  {Digest: digest},
+		"plain": plainRecipe(digest, 300, []Run{{key(1), 100}, {key(2), 200}}),
+		"zeros": plainRecipe(digest, 1<<40+100, []Run{{Size: 1 << 40}, {key(1), 100}}),
+		"empty": {Digest: digest},
+		"deflate": {Digest: digest, Size: 350, Streams: []Stream{
+			{Name: "a.zip!b", Size: 600, Runs: []Run{{key(1), 600}}},
+			{Size: 130, Runs: []Run{{key(2), 130}}},
+		}, Layout: []Op{
+			{Kind: OpSlice, Stream: 1, Size: 50},
+			{Kind: OpDeflate, Size: 270, Reconstruction: []byte{1, 2, 3}, Inner: []Op{
+				{Kind: OpSlice, Stream: 1, Off: 50, Size: 50},
+				{Kind: OpDeflate, Size: 40, Reconstruction: []byte{4}, Inner: []Op{{Kind: OpSlice, Size: 600}}},
+			}},
+			{Kind: OpSlice, Stream: 1, Off: 100, Size: 30},
+		}},
 		"zeroOp": {Digest: digest, Size: 1 << 50, Layout: []Op{{Kind: OpZero, Size: 1 << 50}}},
 		"container": {Digest: digest, Size: 1000, Streams: []Stream{
 			{Name: "disk.img", Size: 600, Runs: []Run{{key(1), 100}, {Size: 400}, {key(2), 100}}},

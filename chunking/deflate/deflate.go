@@ -43,6 +43,7 @@ const (
 	flagHeader    = 1 << 4 // the header follows, bit for bit
 	flagCorrected = 1 << 5 // corrections follow
 	flagPad       = 1 << 6 // the bits up to the next byte are not zero and follow
+	flagForget    = 1 << 7 // no match reaches before the block: a full flush
 )
 
 // Result is what Decode found.
@@ -72,6 +73,7 @@ type analysis struct {
 	encoder int
 	usual   int      // tokens of a block
 	blocks  []*block // read and not yet compared
+	flushed bool     // the block read last was stored and empty
 	codes   blockCodes
 }
 
@@ -84,8 +86,11 @@ type block struct {
 	header bitString
 	tokens []token
 	stored int
+	// flushed says that the block before is stored and empty, as a flush leaves one.
+	flushed bool
 
 	done        int // tokens that were compared
+	forgot      bool
 	freq        frequencies
 	corrections []byte
 	corrected   int // how many
@@ -144,9 +149,10 @@ func (a *analysis) take(s *segment) error {
 	if n := len(a.blocks); n > 0 && !a.blocks[n-1].whole {
 		b = a.blocks[n-1]
 	} else {
-		b = &block{kind: s.kind, header: bitString{append([]byte(nil), s.header.bytes...), s.header.n}}
+		b = &block{kind: s.kind, header: bitString{append([]byte(nil), s.header.bytes...), s.header.n}, flushed: a.flushed}
 		a.blocks = append(a.blocks, b)
 	}
+	a.flushed = s.kind == kindStored && len(s.plain) == 0
 	b.tokens = append(b.tokens, s.tokens...)
 	if len(b.tokens) > maxBlock {
 		return fmt.Errorf("%w: a block of more than %d tokens", ErrCostly, maxBlock)
@@ -195,6 +201,9 @@ func (a *analysis) misses(e encoder, sample []byte, all bool, limit int) int {
 			}
 			p.skip(b.stored)
 		}
+		if b.forgets() {
+			p.forget()
+		}
 		for _, t := range b.tokens {
 			if !p.ready(0) {
 				return n
@@ -219,6 +228,10 @@ func (a *analysis) compare() error {
 				return nil
 			}
 			a.p.skip(b.stored)
+		}
+		if b.done == 0 && b.forgets() {
+			a.p.forget()
+			b.forgot = true
 		}
 		for b.done < len(b.tokens) {
 			if !a.p.ready(0) {
@@ -248,6 +261,22 @@ func (a *analysis) compare() error {
 		return ErrCostly
 	}
 	return nil
+}
+
+// forgets reports whether the encoder most likely forgot all before the block: there
+// was a flush, and no match reaches beyond it.
+func (b *block) forgets() bool {
+	if !b.flushed {
+		return false
+	}
+	at := 0
+	for _, t := range b.tokens {
+		if t.isMatch() && t.dist() > at {
+			return false
+		}
+		at += t.size()
+	}
+	return at > 0
 }
 
 // correct notes a token that was not predicted.
@@ -280,6 +309,9 @@ func (a *analysis) note(b *block) {
 	}
 	if b.corrected > 0 {
 		flags |= flagCorrected
+	}
+	if b.forgot {
+		flags |= flagForget
 	}
 	a.out = append(a.out, flags)
 	switch {

@@ -150,7 +150,7 @@ func (e *assembly) block() (final bool, err error) {
 	}
 	final = flags&flagFinal != 0
 	kind := flags >> kindShift & 3
-	if kind > kindDynamic || flags&0x80 != 0 {
+	if kind > kindDynamic {
 		return false, badReconstruction("unknown kind of block")
 	}
 	n := e.usual
@@ -177,6 +177,9 @@ func (e *assembly) block() (final bool, err error) {
 		if header, err = e.header(); err != nil {
 			return false, err
 		}
+	}
+	if flags&flagForget != 0 {
+		e.p.forget()
 	}
 	if err := e.predict(n, flags&flagCorrected != 0); err != nil {
 		return false, err

@@ -287,6 +287,13 @@ func (p *predictor) accept(t token) {
 	p.pos += n
 }
 
+// forget makes the predictor find nothing that stands before pos.
+func (p *predictor) forget() {
+	clear(p.head)
+	p.hasNext, p.hasHead = false, false
+	p.inserted = p.pos
+}
+
 // skip moves past n stored bytes.
 func (p *predictor) skip(n int) {
 	p.hasNext, p.hasHead = false, false
