@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -280,9 +281,23 @@ func (a *applier) fill(ctx context.Context, e manifest.Entry, w io.Writer) error
 	return a.ops(ctx, w, g.ops)
 }
 
-func (a *applier) ops(ctx context.Context, w io.Writer, ops []op) error {
+func (a *applier) ops(ctx context.Context, w io.Writer, ops []op) (err error) {
+	if len(ops) == 1 && ops[0].kind != opDeflate {
+		return a.op(ctx, w, ops[0], true)
+	}
+	p := deflate.NewPipeline(w)
+	defer func() { err = cmp.Or(p.Close(), err) }()
 	for _, o := range ops {
-		if err := a.op(ctx, w, o, len(ops) == 1); err != nil {
+		if o.kind == opDeflate {
+			plain := int64(0)
+			for _, inner := range o.inner {
+				plain += inner.size
+			}
+			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner) })
+		} else {
+			err = a.op(ctx, p, o, false)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -307,8 +322,6 @@ func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool) error {
 		return a.copyRange(ctx, w, path, o.off, o.size)
 	case opStream:
 		return a.stream(ctx, w, o)
-	case opDeflate:
-		return deflate.EncodeFrom(w, o.size, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner) })
 	default:
 		return a.withWindow(ctx, o.ref, func(plain []byte) error {
 			_, err := w.Write(plain[o.off : o.off+o.size])

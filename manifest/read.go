@@ -1,7 +1,9 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -62,22 +64,34 @@ type builder struct {
 	next   func() ([]byte, error, bool)
 }
 
-func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) error {
+func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) (err error) {
+	p := deflate.NewPipeline(w)
+	defer func() { err = cmp.Or(p.Close(), err) }()
 	for _, op := range layout {
-		var err error
 		switch op.Kind {
 		case OpZero:
-			err = writeZeros(ctx, w, op.Size)
+			err = writeZeros(ctx, p, op.Size)
 		case OpSlice:
-			err = b.slice(ctx, w, op)
+			err = b.slice(ctx, p, op)
 		case OpDeflate:
-			err = deflate.EncodeFrom(w, op.Size, op.Reconstruction, func(w io.Writer) error { return b.write(ctx, w, op.Inner) })
+			err = p.Encode(op.Size, sizeOf(op.Inner), op.Reconstruction, func(w io.Writer) error { return b.write(ctx, w, op.Inner) })
+			if errors.Is(err, deflate.ErrReconstruction) {
+				err = fmt.Errorf("%w: %w", cas.ErrCorrupt, err)
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sizeOf returns how many bytes a layout gives.
+func sizeOf(layout []Op) (n int64) {
+	for _, op := range layout {
+		n += op.Size
+	}
+	return n
 }
 
 func (b *builder) slice(ctx context.Context, w io.Writer, op Op) error {
