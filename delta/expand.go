@@ -58,7 +58,7 @@ func (x *expanded) add(i, stream int) int {
 		path = fmt.Sprintf("%s\x00%d", path, stream)
 	}
 	x.byPath[path] = n
-	x.entries = append(x.entries, manifest.Entry{Path: path, Type: manifest.TypeFile, Size: s.Size, Digest: streamID(s)})
+	x.entries = append(x.entries, manifest.Entry{Path: path, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()})
 	x.streams = append(x.streams, at)
 	x.numbers[at] = n
 	return n
@@ -74,23 +74,6 @@ func (x *expanded) streamPath(i, stream int) string {
 	return path
 }
 
-// streamID identifies the content of a stream: the digest of its one chunk, or one
-// of the digests and sizes of its chunks.
-func streamID(s manifest.Stream) cas.Digest {
-	if len(s.Runs) == 1 && !s.Runs[0].Zero() {
-		return s.Runs[0].Key
-	}
-	h := blake3.New()
-	h.WriteString("ferry stream")
-	for _, run := range s.Runs {
-		h.Write(run.Key[:])
-		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(run.Size)))
-	}
-	var d cas.Digest
-	h.Sum(d[:0])
-	return d
-}
-
 // partID identifies the bytes of a deflated member.
 func partID(r *manifest.Recipe, op manifest.Op) cas.Digest {
 	h := blake3.New()
@@ -98,7 +81,7 @@ func partID(r *manifest.Recipe, op manifest.Op) cas.Digest {
 	add = func(op manifest.Op) {
 		h.Write(binary.LittleEndian.AppendUint64([]byte{byte(op.Kind)}, uint64(op.Size)))
 		if op.Kind == manifest.OpSlice {
-			id := streamID(r.Streams[op.Stream])
+			id := r.Streams[op.Stream].ID()
 			h.Write(binary.LittleEndian.AppendUint64(id[:], uint64(op.Off)))
 			return
 		}

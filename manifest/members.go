@@ -1,13 +1,18 @@
 package manifest
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
+	"github.com/zeebo/blake3"
 
+	"ferry/cas"
 	"ferry/manifest/tree"
 )
 
@@ -56,6 +61,50 @@ func locate(all []Location, layout []Op, within []int64) {
 		}
 		off += op.Size
 	}
+}
+
+// ID identifies the content of a stream: the digest of its one chunk, or one of the
+// digests and sizes of its chunks.
+func (s Stream) ID() cas.Digest {
+	if len(s.Runs) == 1 && !s.Runs[0].Zero() {
+		return s.Runs[0].Key
+	}
+	h := blake3.New()
+	h.WriteString("ferry stream")
+	for _, run := range s.Runs {
+		h.Write(run.Key[:])
+		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(run.Size)))
+	}
+	var d cas.Digest
+	h.Sum(d[:0])
+	return d
+}
+
+// Deep returns the manifest with the members of its container files as entries of
+// their own: at the path of the file, a "!", and theirs. Their digests are stream
+// identifiers. It is for looking at, with [Diff], and not to be stored.
+func Deep(ctx context.Context, m *Manifest, recipe func(ctx context.Context, e Entry) (*Recipe, error)) (*Manifest, error) {
+	deep := &Manifest{Entries: slices.Clone(m.Entries)}
+	for _, e := range m.Entries {
+		if e.Type != TypeFile || e.Size == 0 {
+			continue
+		}
+		r, err := recipe(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if len(r.Streams) < 2 && r.Plain() {
+			continue
+		}
+		for _, s := range r.Streams {
+			if s.Name != "" {
+				deep.Entries = append(deep.Entries, Entry{Path: e.Path + "!" + s.Name, Type: TypeFile, Size: s.Size, Digest: s.ID()})
+			}
+		}
+	}
+	slices.SortStableFunc(deep.Entries, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
+	deep.Entries = slices.CompactFunc(deep.Entries, func(a, b Entry) bool { return a.Path == b.Path })
+	return deep, nil
 }
 
 // NewMembers returns a cache of files and of what their deflated members decode

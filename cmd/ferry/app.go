@@ -175,8 +175,14 @@ func isPath(arg string) bool {
 
 // openVersion opens a version by reference or path.
 func (a *app) openVersion(ctx context.Context, arg string, filter *tree.Filter) (*version, error) {
+	return a.openSide(ctx, arg, filter, false)
+}
+
+// openSide is openVersion; members says whether container files of a path are taken
+// apart, as those of a stored version are.
+func (a *app) openSide(ctx context.Context, arg string, filter *tree.Filter, members bool) (*version, error) {
 	if isPath(arg) {
-		return a.scanPath(ctx, arg, filter, false)
+		return a.scanPath(ctx, arg, filter, members)
 	}
 	if filter != nil {
 		return nil, usagef("--exclude and --include go with paths, not with %s", arg)

@@ -94,14 +94,6 @@ func (f effortFlag) parse() (codec.Effort, error) {
 	return effort, err
 }
 
-// openSide opens a version to make a delta of.
-func (a *app) openSide(ctx context.Context, arg string, filter *tree.Filter) (*version, error) {
-	if isPath(arg) {
-		return a.scanPath(ctx, arg, filter, true)
-	}
-	return a.openVersion(ctx, arg, filter)
-}
-
 // createResult is what delta create prints.
 type createResult struct {
 	Output  string           `json:"output"`
@@ -130,7 +122,7 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	var versions []delta.Version
 	var packed int64
 	for _, arg := range args {
-		v, err := a.openSide(ctx, arg, o.filter)
+		v, err := a.openSide(ctx, arg, o.filter, true)
 		if err != nil {
 			return err
 		}

@@ -12,18 +12,21 @@ import (
 )
 
 func newDiffCommand(a *app) *cobra.Command {
-	var all bool
+	var all, deep bool
 	cmd := &cobra.Command{
 		Use:   "diff BASE TARGET",
 		Short: "List what changed between two versions",
 		Long: `Lists the files that were added, removed, changed, renamed or copied between two
 versions, with sizes. Renames and copies are recognised by content. Files of
-which only time or mode differ ("meta") are counted, and listed with --all.` + "\n" + exitHelp,
-		Example: "  ferry diff k2s@1.4.0 k2s@1.5.0\n  ferry diff k2s@1.4.0 ./k2s-working-tree --json",
+which only time or mode differ ("meta") are counted, and listed with --all. With
+--deep, members of container files (zip, tar, gzip, ar, in one another) are listed,
+too, behind a "!".` + "\n" + exitHelp,
+		Example: "  ferry diff k2s@1.4.0 k2s@1.5.0\n  ferry diff k2s@1.4.0 ./k2s-working-tree --json\n  ferry diff --deep old.zip new.zip",
 		Args:    exactly(2, "BASE and TARGET"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return runDiff(cmd.Context(), a, args, all) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return runDiff(cmd.Context(), a, args, all, deep) },
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "list files whose content is the same, too")
+	cmd.Flags().BoolVar(&deep, "deep", false, "look into container files")
 	return cmd
 }
 
@@ -43,17 +46,24 @@ type diffLine struct {
 	TargetSize int64               `json:"target_size_bytes"`
 }
 
-func runDiff(ctx context.Context, a *app, args []string, all bool) error {
-	base, err := a.openVersion(ctx, args[0], nil)
+func runDiff(ctx context.Context, a *app, args []string, all, deep bool) error {
+	base, err := a.openSide(ctx, args[0], nil, deep)
 	if err != nil {
 		return err
 	}
 	defer base.close()
-	target, err := a.openVersion(ctx, args[1], nil)
+	target, err := a.openSide(ctx, args[1], nil, deep)
 	if err != nil {
 		return err
 	}
 	defer target.close()
+	if deep {
+		for _, v := range []*version{base, target} {
+			if v.manifest, err = manifest.Deep(ctx, v.manifest, v.Recipe); err != nil {
+				return fmt.Errorf("%s: %w", v.label, err)
+			}
+		}
+	}
 	r := diffResult{Base: base.label, Target: target.label, Counts: map[string]int{}, Changes: []diffLine{}}
 	for _, c := range manifest.Diff(base.manifest, target.manifest) {
 		r.Counts[string(c.Kind)]++
