@@ -30,72 +30,31 @@ func (b *bench) archives() error {
 		plain += size(dir)
 	}
 	fmt.Printf("\n### %d releases of %s, %d bytes\n\n| store | wall s | CPU s | peak MiB | bytes |\n|---|---|---|---|---|\n", len(product.releases), product.name, plain)
-	b.remove("s4", "restic4", "borg4", "casync4", "out4")()
-	each := func(args func(release, dir string) []string) (sum sample, err error) {
-		for _, release := range product.releases {
-			s, err := b.command(args(release, filepath.Join(trees, release))...)
-			if err != nil {
-				return sum, err
-			}
-			sum.add(s)
-		}
-		return sum, nil
+	var dirs []string
+	for _, release := range product.releases {
+		dirs = append(dirs, filepath.Join(trees, release))
 	}
-	show := func(name string, s sample, stored int64) {
-		fmt.Printf("| %s | %.2f | %.2f | %.0f | %d |\n", name, s.wall.Seconds(), s.cpu.Seconds(), float64(s.rss)/(1<<20), stored)
-	}
-	best := int64(0)
-	peer := func(tool, name, store string, begin []string, args func(release, dir string) []string) error {
-		if !have(tool) {
-			return nil
-		}
-		if begin != nil {
-			if _, err := b.command(begin...); err != nil {
-				return err
-			}
-		}
-		s, err := each(args)
-		if err != nil {
-			return err
-		}
-		n := size(b.path(store))
-		if best == 0 || n < best {
-			best = n
-		}
-		show(name, s, n)
-		return nil
-	}
-	if err := peer("restic", "restic backup --compression max", "restic4", []string{"restic", "-r", b.path("restic4"), "init"}, func(_, dir string) []string {
-		return []string{"restic", "-r", b.path("restic4"), "backup", "--compression", "max", dir}
-	}); err != nil {
-		return err
-	}
-	if err := peer("borg", "borg create -C zstd,19", "borg4", []string{"borg", "init", "-e", "none", b.path("borg4")}, func(release, dir string) []string {
-		return []string{"borg", "create", "-C", "zstd,19", b.path("borg4") + "::" + release, dir}
-	}); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(b.path("casync4"), 0o777); err != nil {
-		return err
-	}
-	if err := peer("casync", "casync make", "casync4", nil, func(release, dir string) []string {
-		return []string{"casync", "make", "--store=" + b.path("casync4", "store"), b.path("casync4", release+".caidx"), dir}
-	}); err != nil {
+	best, err := b.peerStores(dirs)
+	if err != nil {
 		return err
 	}
 	ferry := func(args ...string) []string {
 		return append([]string{b.ferry, "--store", b.path("s4")}, args...)
 	}
-	s, err := each(func(release, dir string) []string { return ferry("add", dir, "esbuild@"+release) })
-	if err != nil {
-		return err
+	var s sample
+	for i, dir := range dirs {
+		added, err := b.command(ferry("add", dir, "esbuild@"+product.releases[i])...)
+		if err != nil {
+			return err
+		}
+		s.add(added)
 	}
-	show("ferry add", s, size(b.path("s4")))
+	storeRow("ferry add", s, size(b.path("s4")))
 	last := "esbuild@" + product.releases[len(product.releases)-1]
 	export := func(name string) error {
 		s, err := b.median(b.remove("out4"), ferry("export", last, "-o", b.path("out4"))...)
 		if err == nil {
-			show(name, s, size(b.path("out4")))
+			storeRow(name, s, size(b.path("out4")))
 		}
 		return err
 	}
@@ -111,7 +70,7 @@ func (b *bench) archives() error {
 	}
 	s.add(pruned)
 	stored := size(b.path("s4"))
-	show("ferry optimize and prune", s, stored)
+	storeRow("ferry optimize and prune", s, stored)
 	if err := export("ferry export of the last, after"); err != nil {
 		return err
 	}
@@ -125,6 +84,59 @@ func (b *bench) archives() error {
 	}
 	fmt.Printf("\nferry ÷ best peer: %.3f\n", float64(stored)/float64(best))
 	return nil
+}
+
+// peerStores puts folders into stores of other tools, prints what that takes, and
+// returns the size of the smallest. It clears the folders that hold stores.
+func (b *bench) peerStores(dirs []string) (best int64, err error) {
+	if err := b.remove("s4", "restic4", "borg4", "casync4", "out4")(); err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(b.path("casync4"), 0o777); err != nil {
+		return 0, err
+	}
+	for _, peer := range []struct {
+		tool, name, store string
+		begin             []string
+		args              func(i int, dir string) []string
+	}{
+		{"restic", "restic backup --compression max", "restic4", []string{"restic", "-r", b.path("restic4"), "init"}, func(_ int, dir string) []string {
+			return []string{"restic", "-r", b.path("restic4"), "backup", "--compression", "max", dir}
+		}},
+		{"borg", "borg create -C zstd,19", "borg4", []string{"borg", "init", "-e", "none", b.path("borg4")}, func(i int, dir string) []string {
+			return []string{"borg", "create", "-C", "zstd,19", fmt.Sprint(b.path("borg4"), "::", i), dir}
+		}},
+		{"casync", "casync make", "casync4", nil, func(i int, dir string) []string {
+			return []string{"casync", "make", "--store=" + b.path("casync4", "store"), b.path("casync4", fmt.Sprint(i, ".caidx")), dir}
+		}},
+	} {
+		if !have(peer.tool) {
+			continue
+		}
+		if peer.begin != nil {
+			if _, err := b.command(peer.begin...); err != nil {
+				return 0, err
+			}
+		}
+		var sum sample
+		for i, dir := range dirs {
+			s, err := b.command(peer.args(i, dir)...)
+			if err != nil {
+				return 0, err
+			}
+			sum.add(s)
+		}
+		n := size(b.path(peer.store))
+		if best == 0 || n < best {
+			best = n
+		}
+		storeRow(peer.name, sum, n)
+	}
+	return best, nil
+}
+
+func storeRow(name string, s sample, stored int64) {
+	fmt.Printf("| %s | %.2f | %.2f | %.0f | %d |\n", name, s.wall.Seconds(), s.cpu.Seconds(), float64(s.rss)/(1<<20), stored)
 }
 
 // add counts a run that came after.

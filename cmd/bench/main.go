@@ -3,7 +3,7 @@
 // Command bench measures ferry beside its peers, in one run, on real input that
 // it fetches itself, and prints the tables of docs/benchmarks.md.
 //
-//	go run ./cmd/bench [-dir FOLDER] [-runs N] [-pairs REGEXP] spine|memory|delta|archive
+//	go run ./cmd/bench [-dir FOLDER] [-runs N] [-pairs REGEXP] spine|memory|delta|archive|members
 //
 // Input comes from the Go toolchain, by "npm pack" from the npm registry, and by
 // "apt-get download" from Debian. Peers are those found on PATH: restic, borg, zip,
@@ -51,12 +51,14 @@ func main() {
 		if err = b.build(); err == nil {
 			err = b.archives()
 		}
+	case "members":
+		err = b.members()
 	case "delta":
 		if err = b.build(); err == nil {
 			err = b.deltaTables()
 		}
 	default:
-		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta|archive")
+		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta|archive|members")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
