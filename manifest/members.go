@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -105,6 +106,61 @@ func Deep(ctx context.Context, m *Manifest, recipe func(ctx context.Context, e E
 	slices.SortStableFunc(deep.Entries, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })
 	deep.Entries = slices.CompactFunc(deep.Entries, func(a, b Entry) bool { return a.Path == b.Path })
 	return deep, nil
+}
+
+// DamagedMembers compares a container file with what it should be, and returns the
+// names of the members that differ, each once, in their order. It returns none for a
+// file that was not taken apart.
+func (a *Archive) DamagedMembers(ctx context.Context, e Entry, damaged io.Reader) ([]string, error) {
+	r, err := a.Recipe(ctx, e)
+	if err != nil || len(r.Streams) < 2 && r.Plain() {
+		return nil, err
+	}
+	right, err := a.Open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	defer right.Close()
+	var names []string
+	var want, have [64 << 10]byte
+	for _, op := range r.Layout {
+		same := true
+		for left := op.Size; left > 0; {
+			n := min(left, int64(len(want)))
+			if _, err := io.ReadFull(right, want[:n]); err != nil {
+				return nil, err
+			}
+			m, _ := io.ReadFull(damaged, have[:n])
+			same = same && bytes.Equal(want[:n], have[:m])
+			left -= n
+		}
+		if name := r.memberName(op); !same && name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// memberName returns the name of what an instruction gives: that of its stream, or
+// of the container that all its streams are in; empty if there is none.
+func (r *Recipe) memberName(op Op) string {
+	if op.Kind == OpSlice {
+		return r.Streams[op.Stream].Name
+	}
+	name, first := "", true
+	for _, inner := range op.Inner {
+		s := r.memberName(inner)
+		switch {
+		case s == "": // between members
+		case first:
+			name, first = s, false
+		default:
+			for name != "" && s != name && !strings.HasPrefix(s, name+"!") {
+				name = name[:max(strings.LastIndexByte(name, '!'), 0)]
+			}
+		}
+	}
+	return name
 }
 
 // NewMembers returns a cache of files and of what their deflated members decode

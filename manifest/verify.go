@@ -23,6 +23,9 @@ type Finding struct {
 	// Ranges are the damaged parts of a changed file, where the store knows how
 	// the file is cut.
 	Ranges []Range `json:"ranges,omitempty"`
+	// Members are the damaged members of a changed container file, where the store
+	// knows them.
+	Members []string `json:"members,omitempty"`
 }
 
 // Range is the bytes [Off, End) of a file.
@@ -49,6 +52,9 @@ type VerifyOptions struct {
 	// Chunks tells how a file should be cut, to find which parts are damaged;
 	// nil, or an error from it, leaves the parts unknown.
 	Chunks func(ctx context.Context, e Entry) ([]Chunk, error)
+	// Members tells which members of a container file are damaged; nil, or an error
+	// from it, leaves them unknown.
+	Members func(ctx context.Context, e Entry, damaged io.Reader) ([]string, error)
 	// IgnoreModes accepts any mode, for systems that have none.
 	IgnoreModes bool
 	// Progress is told the bytes read; nil is allowed.
@@ -164,9 +170,28 @@ func (v *verifier) readFile(ctx context.Context, n tree.Node, e Entry, open func
 	have := found{size, h.Digest(), n.Exec}
 	v.seen[n.Path] = have
 	if !v.compareFile(e, have) {
-		v.report.Findings[len(v.report.Findings)-1].Ranges = ranges.damaged()
+		f := &v.report.Findings[len(v.report.Findings)-1]
+		f.Ranges = ranges.damaged()
+		f.Members = v.members(ctx, e)
 	}
-	return nil
+	return ctx.Err()
+}
+
+// members reads a damaged file again, to name its damaged members.
+func (v *verifier) members(ctx context.Context, e Entry) []string {
+	if v.opts.Members == nil || v.t.Sequential() {
+		return nil
+	}
+	r, err := v.t.Open(ctx, e.Path)
+	if err != nil {
+		return nil
+	}
+	defer r.Close()
+	names, err := v.opts.Members(ctx, e, r)
+	if err != nil {
+		return nil
+	}
+	return names
 }
 
 // compareFile reports whether the content is right.

@@ -74,7 +74,7 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 		return err
 	}
 	report, err := manifest.Verify(ctx, t, want.manifest, manifest.VerifyOptions{
-		Chunks: want.chunks, Progress: a.progress("verifying "+arg, want.manifest.Size()),
+		Chunks: want.chunks, Members: want.members, Progress: a.progress("verifying "+arg, want.manifest.Size()),
 		IgnoreModes: runtime.GOOS == "windows" && t.Format() == "directory",
 	})
 	if err != nil {
@@ -111,6 +111,9 @@ func (a *app) printFindings(what, against string, report *manifest.VerifyReport)
 			for _, r := range f.Ranges {
 				fmt.Fprintf(w, "  damaged: bytes %d to %d (%s)\n", r.Off, r.End, size(r.End-r.Off))
 			}
+			for _, name := range f.Members {
+				fmt.Fprintf(w, "  damaged: member %s\n", name)
+			}
 		}
 		if len(report.Findings) == 0 {
 			fmt.Fprintf(w, "%s is %s: %s, %s, all as they should be\n", what, against, count(report.Files, "file"), size(report.Size))
@@ -129,6 +132,7 @@ type expectation struct {
 	label    string
 	manifest *manifest.Manifest
 	chunks   func(ctx context.Context, e manifest.Entry) ([]manifest.Chunk, error)
+	members  func(ctx context.Context, e manifest.Entry, damaged io.Reader) ([]string, error)
 	close    func()
 	// delta is where the manifest comes from, if it does: then it is not whole. partial
 	// says that completing it did not succeed: then some file is wrong.
@@ -182,12 +186,16 @@ func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &expectation{label: v.label, manifest: v.manifest, chunks: v.Chunks, close: v.close}, nil
+		want = &expectation{label: v.label, manifest: v.manifest, chunks: v.Chunks, close: v.close}
+		if archive, ok := v.files.(*manifest.Archive); ok {
+			want.members = archive.DamagedMembers
+		}
+		return want, nil
 	}
 	// Where a store is at hand that knows a file, it knows how it is cut.
 	if archive, err := a.openArchive(ctx, false); err == nil {
 		closeFile := want.close
-		want.chunks = archive.Chunks
+		want.chunks, want.members = archive.Chunks, archive.DamagedMembers
 		want.close = func() { archive.Close(); closeFile() }
 	}
 	return want, nil
