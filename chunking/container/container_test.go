@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -188,7 +189,7 @@ func TestSplit(t *testing.T) {
 		{"stored zip in a zip", makeZip(t, zip.Store, file{"in.zip", makeZip(t, zip.Deflate, file{"a", a})}), map[string][]byte{"in.zip!a": a}},
 		{"tar", makeTar(t, file{"./a", a}, file{long, b}), map[string][]byte{"a": a, long: b}},
 		{"tar.gz", makeGzip(t, makeTar(t, file{"a", a}, file{"b", b})), map[string][]byte{"a": a, "b": b}},
-		{"gzip", makeGzip(t, a), map[string][]byte{"": a}},
+		{"gzip", makeGzip(t, a), map[string][]byte{"content": a}},
 		{"gzip of two members", append(makeGzip(t, a), makeGzip(t, b)...), nil},
 		{"ar", makeAr(file{"debian-binary", []byte("2.0\n")}, file{"control.tar.gz", makeGzip(t, makeTar(t, file{"./control", b}))}, file{"data.tar.xz", n}),
 			map[string][]byte{"control.tar.gz!control": b, "data.tar.xz": n}},
@@ -284,6 +285,35 @@ func TestBomb(t *testing.T) {
 	}
 	if most := int64(len(bomb))*maxExpansion + freeExpansion; total > most {
 		t.Errorf("%d bytes became %d, want at most %d", len(bomb), total, most)
+	}
+}
+
+// TestSame takes a file apart the same way however many helpers there are, also
+// where a member takes all that may be decoded.
+func TestSame(t *testing.T) {
+	var files []file
+	for i, n := range []int{60 << 20, 1 << 20, 20 << 20, 1 << 20, 1 << 20} {
+		files = append(files, file{fmt.Sprint(i), make([]byte, n)})
+	}
+	bomb := makeZip(t, zip.Deflate, files...)
+	var first *Layout
+	for busy := range cap(helpers) + 1 {
+		for range busy {
+			helpers <- struct{}{}
+		}
+		l, err := Split(context.Background(), bytes.NewReader(bomb), int64(len(bomb)), options)
+		for range busy {
+			<-helpers
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = l
+		}
+		if !reflect.DeepEqual(l, first) {
+			t.Errorf("with %d helpers taken it is %v, else %v", busy, l, first)
+		}
 	}
 }
 

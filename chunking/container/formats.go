@@ -17,9 +17,12 @@ import (
 // zipMembers finds the members of a zip, and of all that is one: jar, nupkg, whl,
 // vsix, apk. PKWARE, APPNOTE.TXT 6.3.10.
 func zipMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ place) ([]member, error) {
-	zr, err := zip.NewReader(r, size)
+	zr, err := zip.NewReader(&boundedReader{r: r, left: maxDirectory}, size)
 	if err != nil {
 		return nil, ctx.Err() // cut off, perhaps: no container that we know
+	}
+	if len(zr.File) > maxMembers {
+		return nil, nil
 	}
 	var members []member
 	for _, f := range zr.File {
@@ -46,6 +49,24 @@ func zipMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ p
 	return members, nil
 }
 
+// maxDirectory bounds what is read of a zip's directory and headers, in bytes.
+const maxDirectory = 256 << 20
+
+// boundedReader fails when more is read than it should be.
+type boundedReader struct {
+	r    io.ReaderAt
+	left int64
+}
+
+var errDirectory = errors.New("too large a directory")
+
+func (b *boundedReader) ReadAt(p []byte, off int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errDirectory
+	}
+	return b.r.ReadAt(p, off)
+}
+
 // gzipMembers finds the members of a gzip file, one behind the other. RFC 1952.
 func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p place) ([]member, error) {
 	var members []member
@@ -54,21 +75,27 @@ func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p 
 		if err != nil {
 			break
 		}
-		n, err := s.deflated(ctx, io.NewSectionReader(r, at+head, size-at-head), place{p.name, p.depth + 1})
+		n, err := s.deflated(ctx, io.NewSectionReader(r, at+head, size-at-head), place{p.name, p.depth + 1, p.budget})
 		if err != nil {
 			return nil, err
 		}
 		if n.reconstruction == nil {
 			break
 		}
+		for _, inner := range n.inner {
+			p.budget -= inner.size
+		}
 		members = append(members, member{off: at + head, size: n.size, done: true, node: n})
 		at += head + n.size + 8 // CRC-32 and size follow
-		if s.members.Load() < int64(len(members)) {
-			break
+		if k := int64(len(members)); k > manyMembers && at < k*minMember {
+			break // it is not worth the time
 		}
 	}
 	return members, nil
 }
+
+// manyMembers is from where on the members of a gzip must be of some size.
+const manyMembers = 1000
 
 var errNoGzip = errors.New("not gzip")
 
@@ -126,7 +153,7 @@ func arMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ pl
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if _, err := r.ReadAt(head[:], at); err != nil {
+		if n, err := r.ReadAt(head[:], at); n < len(head) {
 			return nil, err
 		}
 		n, err := strconv.ParseInt(strings.TrimRight(string(head[48:58]), " "), 10, 64)

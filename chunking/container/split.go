@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -31,9 +32,11 @@ type Content interface {
 
 // Bounds of what is taken apart; what is beyond them stays as it is.
 const (
-	maxDepth   = 6       // containers in one another
-	maxMembers = 1 << 20 // of a file, those within members counted too
-	maxName    = 4096    // bytes
+	maxDepth           = 6       // containers in one another
+	maxMembers         = 1 << 20 // of a file, those within members counted too
+	maxName            = 4096    // bytes
+	maxNames           = 32 << 20
+	maxReconstructions = 128 << 20
 
 	// minMember is how many bytes a member must have to be a stream of its own.
 	minMember = 512
@@ -67,10 +70,13 @@ func recogniserOf(head []byte) recogniser {
 // not understand more. Only errors of ctx and of reading end it with an error.
 type recogniser func(ctx context.Context, s *splitter, r io.ReaderAt, size int64, at place) ([]member, error)
 
-// place is where a container stands: its name, and in how many others.
+// place is where a container stands: its name, in how many others, and how many
+// plain bytes may be decoded of it. Each member may take its share of them, so that
+// what is decoded does not depend on what else is.
 type place struct {
-	name  string
-	depth int
+	name   string
+	depth  int
+	budget int64
 }
 
 // member is a run of a container's bytes.
@@ -98,24 +104,46 @@ type node struct {
 // apart. Every deflated member was encoded again and compared. Errors come from r,
 // from spooling, and from ctx; a malformed container is none.
 func Split(ctx context.Context, r io.ReaderAt, size int64, opts Options) (*Layout, error) {
-	s := &splitter{opts: opts, slots: make(chan struct{}, runtime.GOMAXPROCS(0))}
-	s.budget.Store(size*maxExpansion + freeExpansion)
-	s.members.Store(maxMembers)
-	n, err := s.space(ctx, r, size, place{})
+	s := &splitter{opts: opts}
+	n, err := s.space(ctx, s.watch(r), size, place{budget: min(size, 1<<40)*maxExpansion + freeExpansion})
+	if failed := s.failed.Load(); failed != nil {
+		err = *failed
+	}
 	if err != nil || n.inner == nil {
 		return nil, err
 	}
 	l := &Layout{}
-	l.Parts = l.number(n.inner, &collector{})
+	c := counts{}
+	l.Parts = l.number(n.inner, &collector{}, &c)
+	if len(l.Streams) > maxMembers || c.reconstructions > maxReconstructions {
+		return nil, nil
+	}
 	return l, nil
 }
 
 // splitter is one run of Split.
 type splitter struct {
-	opts    Options
-	slots   chan struct{} // one for each member being decoded
-	budget  atomic.Int64  // plain bytes that may yet be decoded
-	members atomic.Int64  // that there may yet be
+	opts   Options
+	failed atomic.Pointer[error] // the first error of reading
+}
+
+// watch keeps errors of reading apart from what is wrong with a container.
+func (s *splitter) watch(r io.ReaderAt) io.ReaderAt { return &watched{s, r} }
+
+type watched struct {
+	s *splitter
+	r io.ReaderAt
+}
+
+func (w *watched) ReadAt(p []byte, off int64) (int, error) {
+	n, err := w.r.ReadAt(p, off)
+	if n == len(p) {
+		return n, nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		w.s.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err
 }
 
 // space takes a run of bytes apart that may be a container.
@@ -133,10 +161,10 @@ func (s *splitter) space(ctx context.Context, r io.ReaderAt, size int64, at plac
 		return whole, nil
 	}
 	members, err := find(ctx, s, r, size, at)
-	if err != nil || len(members) == 0 || s.members.Add(-int64(len(members))) < 0 {
+	if err != nil || len(members) == 0 {
 		return whole, err
 	}
-	if err := s.resolve(ctx, r, members, at); err != nil {
+	if err := s.resolve(ctx, r, size, members, at); err != nil {
 		return whole, err
 	}
 	end, any := int64(0), false
@@ -161,30 +189,41 @@ func (s *splitter) space(ctx context.Context, r io.ReaderAt, size int64, at plac
 	return whole, nil
 }
 
-// resolve sets the nodes of members, on all cores.
-func (s *splitter) resolve(ctx context.Context, r io.ReaderAt, members []member, at place) error {
+// helpers are the goroutines that may decode members beside those that called Split.
+var helpers = make(chan struct{}, max(runtime.GOMAXPROCS(0)-1, 1))
+
+// resolve sets the nodes of members of a container of size bytes, with as many
+// helpers as are free.
+func (s *splitter) resolve(ctx context.Context, r io.ReaderAt, size int64, members []member, at place) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var wg sync.WaitGroup
-	work := make(chan *member)
-	for range min(runtime.GOMAXPROCS(0), len(members)) {
-		wg.Go(func() {
-			for m := range work {
-				if err := s.member(ctx, r, m, at.inside(m.name)); err != nil {
+	var next atomic.Int64
+	work := func() {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(members) || ctx.Err() != nil {
+				return
+			}
+			if m := &members[i]; !m.done {
+				if err := s.member(ctx, r, m, at.inside(m.name).share(m.size, size)); err != nil {
 					cancel(err)
 				}
 			}
-		})
-	}
-	for i := range members {
-		if ctx.Err() != nil {
-			break
-		}
-		if !members[i].done {
-			work <- &members[i]
 		}
 	}
-	close(work)
+	var wg sync.WaitGroup
+	for free := len(members) > 1; free; {
+		select {
+		case helpers <- struct{}{}:
+			wg.Go(func() {
+				defer func() { <-helpers }()
+				work()
+			})
+		default:
+			free = false
+		}
+	}
+	work()
 	wg.Wait()
 	return context.Cause(ctx)
 }
@@ -195,7 +234,13 @@ func (p place) inside(name string) place {
 		name = "!" + name
 	}
 	name = strings.ToValidUTF8(p.name+name, "\uFFFD")
-	return place{strings.ToValidUTF8(name[:min(len(name), maxName)], ""), p.depth + 1}
+	return place{strings.ToValidUTF8(name[:min(len(name), maxName)], ""), p.depth + 1, p.budget}
+}
+
+// share returns the place of a member of size bytes of a container of whole.
+func (p place) share(size, whole int64) place {
+	p.budget = int64(float64(p.budget) * (float64(size) / float64(whole)))
+	return p
 }
 
 // member sets the node of a member.
@@ -225,16 +270,8 @@ var errTooLarge = errors.New("too many plain bytes")
 // that cannot be done.
 func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) (node, error) {
 	asIs := node{size: r.Size(), name: at.name}
-	select {
-	case s.slots <- struct{}{}:
-	case <-ctx.Done():
-		return asIs, ctx.Err()
-	}
-	release := sync.OnceFunc(func() { <-s.slots })
-	defer release()
-
 	source := &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, r.Size())}
-	plain := &sniffer{s: s}
+	plain := &sniffer{s: s, left: at.budget}
 	result, err := deflate.Decode(plain, source)
 	content, spoolErr := plain.close()
 	if content != nil {
@@ -250,7 +287,7 @@ func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) 
 	}
 	var again io.Reader
 	if content != nil {
-		again = io.NewSectionReader(content, 0, content.Size())
+		again = io.NewSectionReader(s.watch(content), 0, content.Size())
 	} else {
 		again = flate.NewReader(io.NewSectionReader(r, 0, result.Coded))
 	}
@@ -258,11 +295,11 @@ func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) 
 	if err := deflate.Encode(same, again, result.Reconstruction); err != nil || !same.ended() {
 		return asIs, ctx.Err()
 	}
-	release()
 	n := node{size: result.Coded, name: at.name, reconstruction: result.Reconstruction}
 	inner := node{size: result.Plain, name: at.name}
 	if content != nil {
-		if inner, err = s.space(ctx, content, result.Plain, at); err != nil {
+		at.budget -= result.Plain
+		if inner, err = s.space(ctx, s.watch(content), result.Plain, at); err != nil {
 			return asIs, err
 		}
 	}
@@ -293,6 +330,7 @@ func (r *contextReader) Read(p []byte) (int, error) {
 // sniffer spools plain bytes that may be a container, and drops others.
 type sniffer struct {
 	s       *splitter
+	left    int64 // bytes that there may be
 	head    []byte
 	decided bool
 	w       *io.PipeWriter // to the spool, if there is one
@@ -305,7 +343,7 @@ type spoolResult struct {
 }
 
 func (w *sniffer) Write(p []byte) (int, error) {
-	if w.s.budget.Add(-int64(len(p))) < 0 {
+	if w.left -= int64(len(p)); w.left < 0 {
 		return 0, errTooLarge
 	}
 	if !w.decided {
@@ -387,15 +425,19 @@ type collector struct {
 	open   bool
 }
 
+// counts are of a layout.
+type counts struct{ names, reconstructions int }
+
 // number gives streams their numbers, in the order in which they begin.
-func (l *Layout) number(nodes []node, between *collector) []Part {
+func (l *Layout) number(nodes []node, between *collector, c *counts) []Part {
 	var parts []Part
 	for _, n := range nodes {
 		switch {
 		case n.reconstruction != nil:
 			// What is between members within is of another kind than what is here.
-			parts = append(parts, Part{Size: n.size, Reconstruction: n.reconstruction, Inner: l.number(n.inner, &collector{})})
-		case n.between && n.size < structureSize:
+			parts = append(parts, Part{Size: n.size, Reconstruction: n.reconstruction, Inner: l.number(n.inner, &collector{}, c)})
+			c.reconstructions += len(n.reconstruction)
+		case n.between && n.size <= structureSize:
 			if !between.open || l.Streams[between.stream].Size+n.size > structureSize {
 				*between = collector{len(l.Streams), true}
 				l.Streams = append(l.Streams, Stream{})
@@ -409,6 +451,15 @@ func (l *Layout) number(nodes []node, between *collector) []Part {
 			parts = append(parts, Part{Size: n.size, Stream: between.stream, Off: s.Size})
 			s.Size += n.size
 		default:
+			if n.name == "" {
+				n.name = "content" // what has no name is between members
+			}
+			if n.between {
+				n.name = fmt.Sprintf("between members, at %d", len(l.Streams))
+			}
+			if c.names += len(n.name); c.names > maxNames {
+				n.name = fmt.Sprintf("member %d", len(l.Streams))
+			}
 			parts = append(parts, Part{Size: n.size, Stream: len(l.Streams)})
 			l.Streams = append(l.Streams, Stream{Name: n.name, Size: n.size})
 		}

@@ -59,6 +59,9 @@ type Result struct {
 func Decode(w io.Writer, r io.Reader) (Result, error) {
 	a := &analysis{in: newInflater(r), w: w}
 	err := a.run()
+	if a.p != nil {
+		a.p.release()
+	}
 	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.out}, err
 }
 
@@ -75,6 +78,7 @@ type analysis struct {
 	blocks  []*block // read and not yet compared
 	flushed bool     // the block read last was stored and empty
 	codes   blockCodes
+	freq    frequencies // of the first block
 }
 
 // block is a block as it was read.
@@ -91,7 +95,6 @@ type block struct {
 
 	done        int // tokens that were compared
 	forgot      bool
-	freq        frequencies
 	corrections []byte
 	corrected   int // how many
 	since       int // tokens since the last one
@@ -113,7 +116,9 @@ func (a *analysis) run() error {
 			return err
 		}
 		ended := err != nil
-		if !ended {
+		if ended {
+			seg = segment{}
+		} else {
 			a.plain += int64(len(seg.plain))
 			if _, err := a.w.Write(seg.plain); err != nil {
 				return err
@@ -122,6 +127,10 @@ func (a *analysis) run() error {
 				return err
 			}
 			tokens += len(seg.tokens)
+			// A block that waits takes more memory than its record will.
+			if cost := len(a.out) + 8*len(a.blocks); int64(cost) > a.in.used()/costShare+costFree+segmentTokens {
+				return ErrCostly
+			}
 		}
 		if a.p != nil {
 			a.p.feed(seg.plain)
@@ -191,6 +200,7 @@ func (a *analysis) choose(sample []byte, all bool) error {
 // misses counts the tokens of the sample that e would not have written, up to limit.
 func (a *analysis) misses(e encoder, sample []byte, all bool, limit int) int {
 	p := newPredictor(e)
+	defer p.release()
 	p.feed(sample)
 	p.last = all
 	n := 0
@@ -239,7 +249,7 @@ func (a *analysis) compare() error {
 			}
 			t := b.tokens[b.done]
 			b.done++
-			b.freq.add(t)
+			a.freq.add(t)
 			if a.p.predict() != t {
 				b.correct(t)
 			} else {
@@ -251,6 +261,8 @@ func (a *analysis) compare() error {
 			break
 		}
 		a.note(b)
+		a.freq = frequencies{}
+		a.blocks[0] = nil
 		a.blocks = a.blocks[1:]
 	}
 	cost := len(a.out)
@@ -304,7 +316,7 @@ func (a *analysis) note(b *block) {
 	if b.kind != kindStored && len(b.tokens) != a.usual {
 		flags |= flagCount
 	}
-	if b.kind == kindDynamic && !a.codes.predict(&b.freq).equal(b.header) {
+	if b.kind == kindDynamic && !a.codes.predict(&a.freq).equal(b.header) {
 		flags |= flagHeader
 	}
 	if b.corrected > 0 {

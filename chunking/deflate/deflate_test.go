@@ -3,6 +3,7 @@ package deflate
 import (
 	"bytes"
 	"compress/flate"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
 )
@@ -167,10 +170,34 @@ func TestShapes(t *testing.T) {
 		"flushes":                flushed(text(100_000), 7_000),
 		"fixed codes, padding":   {0x4b, 0x04, 0xf8},
 		"stored, padding":        {0xf9, 0x01, 0x00, 0xfe, 0xff, 'x'},
+		"flush at the end":       hexBytes(t, "3230343236313533b7b04c4c4a4e494d4bcfc014c1144904000000ffff02d2800100"),
 		"bytes behind it":        append(goDeflate(t, text(1000), 6), "trailer"...),
 		"fixed codes, one block": goDeflate(t, []byte("to be or not to be, to be or not to be"), 9),
 	} {
 		t.Run(name, func(t *testing.T) { roundTrip(t, stream) })
+	}
+}
+
+func hexBytes(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestEmptyBlocks does not keep blocks that hold nothing without end.
+func TestEmptyBlocks(t *testing.T) {
+	empty := bytes.Repeat([]byte{0x82, 0x20, 0x08, 0x82, 0x20}, 1<<20) // fixed codes, the end, again and again
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Decode(io.Discard, bytes.NewReader(empty)); err == nil {
+		t.Error("empty blocks without end give no error")
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 100<<20 {
+		t.Errorf("it took %d bytes of memory", n)
 	}
 }
 
@@ -245,6 +272,10 @@ func TestMalformed(t *testing.T) {
 		if err := Encode(io.Discard, bytes.NewReader(plain), bad); !errors.Is(err, ErrReconstruction) {
 			t.Errorf("%s: got %v, want ErrReconstruction", name, err)
 		}
+	}
+	crash := []byte{1, 5, 21, 34, 2, 18, 16, 17, 1, 0, 0, 0, 43, 1, 1, 0, 1, 7}
+	if err := Encode(io.Discard, strings.NewReader(strings.Repeat("0123456789abcdefgh", 3)+"abcd"), crash); err != nil && !errors.Is(err, ErrReconstruction) {
+		t.Errorf("an empty stored block near the end: got %v", err)
 	}
 	if err := Encode(io.Discard, bytes.NewReader(plain[:100]), recon); !errors.Is(err, ErrReconstruction) {
 		t.Errorf("fewer plain bytes: got %v", err)

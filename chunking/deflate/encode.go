@@ -1,7 +1,6 @@
 package deflate
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,7 +13,11 @@ import (
 // the result's digest. Memory is bounded.
 func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	e := &assembly{recon: reconstruction, src: src, w: w, feed: make([]byte, 64<<10)}
-	return e.run()
+	err := e.run()
+	if e.p != nil {
+		e.p.release()
+	}
+	return err
 }
 
 // EncodeFrom is Encode for plain bytes that write writes, which runs on a goroutine
@@ -27,27 +30,38 @@ func EncodeFrom(w io.Writer, size int64, reconstruction []byte, write func(io.Wr
 		plain.CloseWithError(err)
 		written <- err
 	}()
-	counted := &countingWriter{w: w}
-	err := Encode(counted, r, reconstruction)
+	limited := &limitedWriter{w, size}
+	err := Encode(limited, r, reconstruction)
 	r.CloseWithError(err)
 	if failed := <-written; err == nil {
 		err = failed
 	}
-	if err == nil && counted.n != size {
-		err = badReconstruction(fmt.Sprintf("it gives %d bytes, not %d", counted.n, size))
+	if err == nil {
+		err = limited.ended()
 	}
 	return err
 }
 
-type countingWriter struct {
-	w io.Writer
-	n int64
+// limitedWriter takes no more than left bytes.
+type limitedWriter struct {
+	w    io.Writer
+	left int64
 }
 
-func (c *countingWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > l.left {
+		return 0, badReconstruction("it gives more bytes than it should")
+	}
+	n, err := l.w.Write(p)
+	l.left -= int64(n)
 	return n, err
+}
+
+func (l *limitedWriter) ended() error {
+	if l.left > 0 {
+		return badReconstruction(fmt.Sprintf("it gives %d bytes less than it should", l.left))
+	}
+	return nil
 }
 
 // assembly is one run of Encode.
@@ -61,6 +75,7 @@ type assembly struct {
 	usual  int
 	tokens []token
 	codes  blockCodes
+	given  *inflater // reads headers
 	out    bitWriter
 }
 
@@ -298,7 +313,10 @@ func (e *assembly) code(kind uint8, header bitString) error {
 		lit.set(fixedLit[:])
 		dist.set(fixedDist[:])
 	case header.n > 0:
-		lens, read, err := newInflater(bytes.NewReader(header.bytes)).dynamic()
+		if e.given == nil {
+			e.given = newInflater(nil)
+		}
+		lens, read, err := e.given.headerOf(header.bytes)
 		if err != nil || read.n != header.n {
 			return badReconstruction("a malformed header")
 		}

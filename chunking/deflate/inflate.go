@@ -59,7 +59,7 @@ type inflater struct {
 }
 
 func newInflater(r io.Reader) *inflater {
-	return &inflater{r: r, hist: make([]byte, 0, windowSize+segmentTokens*maxMatch+maxMatch+64), tokens: make([]token, 0, segmentTokens)}
+	return &inflater{r: r}
 }
 
 var errBadStream = errors.New("not a deflate stream")
@@ -124,6 +124,10 @@ func (f *inflater) used() int64 { return f.n - int64(len(f.in)-f.at) - int64(f.h
 func (f *inflater) next(s *segment) error {
 	if !f.open && f.final {
 		return io.EOF
+	}
+	if f.hist == nil {
+		f.hist = make([]byte, 0, windowSize+1<<16+segmentTokens)
+		f.tokens = make([]token, 0, segmentTokens)
 	}
 	if keep := len(f.hist) - windowSize; keep > 0 {
 		f.hist = f.hist[:copy(f.hist, f.hist[keep:])]
@@ -319,6 +323,12 @@ func (f *inflater) dynamic() (lens codeLengths, header bitString, err error) {
 	return lens, header, f.dist.build(lens.dist[:])
 }
 
+// headerOf is dynamic for the header that b holds.
+func (f *inflater) headerOf(b []byte) (codeLengths, bitString, error) {
+	f.r, f.in, f.at, f.n, f.eof, f.acc, f.have = nil, b, 0, 0, true, 0, 0
+	return f.dynamic()
+}
+
 // decode reads tokens until the segment is full or the block ends.
 func (f *inflater) decode() (done bool, err error) {
 	for len(f.tokens) < segmentTokens {
@@ -421,6 +431,7 @@ func (h *huffman) build(lens []uint8) error {
 	for _, n := range lens {
 		count[n]++
 	}
+	zeros := count[0]
 	count[0] = 0
 	var next [16]int
 	code, left := 0, 1
@@ -431,6 +442,9 @@ func (h *huffman) build(lens []uint8) error {
 		if left < 0 {
 			return badStream("too many short codes")
 		}
+	}
+	if total := len(lens) - zeros; left > 0 && total > 0 && (total > 1 || count[1] != 1) {
+		return badStream("codes that are not used") // of one, a single code of one bit is usual
 	}
 	clear(h.primary[:])
 	h.secondary = h.secondary[:0]

@@ -2,7 +2,6 @@ package deflate
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"runtime"
 )
@@ -68,15 +67,15 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 		return p.err
 	}
 	var from bytes.Buffer
-	if p.err = write(&from); p.err != nil {
+	if p.err = write(&limitedWriter{&from, plain}); p.err != nil {
 		return p.err
 	}
 	j := &job{done: make(chan struct{}), held: size + plain}
 	go func() {
 		defer close(j.done)
-		j.err = Encode(&j.coded, &from, reconstruction)
-		if j.err == nil && int64(j.coded.Len()) != size {
-			j.err = badReconstruction(fmt.Sprintf("it gives %d bytes, not %d", j.coded.Len(), size))
+		limited := &limitedWriter{&j.coded, size}
+		if j.err = Encode(limited, &from, reconstruction); j.err == nil {
+			j.err = limited.ended()
 		}
 	}()
 	p.jobs = append(p.jobs, j)

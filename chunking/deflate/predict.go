@@ -3,6 +3,7 @@ package deflate
 import (
 	"encoding/binary"
 	"math/bits"
+	"sync"
 )
 
 // hashKind is how an encoder finds where some bytes stood before.
@@ -32,7 +33,10 @@ type encoder struct {
 	farLen   uint8  // a match of this length, if farther than farDist, is not taken; 0: any is
 }
 
-const farDist = 4096
+const (
+	farDist     = 4096
+	maxHashBits = 17
+)
 
 // margin is how many bytes beyond its place the predictor may look at.
 const margin = 2 + maxMatch + 4
@@ -47,9 +51,10 @@ type predictor struct {
 	pos  int
 	last bool // the stream ends with buf
 
-	head  []uint32
-	prev  [windowSize]uint16 // how far before it the one before in the chain is; 0: too far
-	shift uint8              // of the rolling hash
+	table *[1 << maxHashBits]uint32
+	head  []uint32            // of table
+	prev  *[windowSize]uint16 // how far before it the one before in the chain is; 0: too far
+	shift uint8               // of the rolling hash
 
 	inserted int   // positions below it are in the chains
 	next     found // what was found at pos already
@@ -62,12 +67,27 @@ type predictor struct {
 type found struct{ length, dist int }
 
 func newPredictor(e encoder) *predictor {
-	p := &predictor{encoder: e, head: make([]uint32, 1<<e.hashBits), shift: (e.hashBits + 2) / 3}
+	p := predictors.Get().(*predictor)
+	*p = predictor{encoder: e, table: p.table, buf: p.buf[:0], prev: p.prev, shift: (e.hashBits + 2) / 3}
+	p.head = p.table[:1<<e.hashBits]
+	clear(p.head)
 	if e.hash == hashGo { // which matches the first byte, too
 		p.buf = append(p.buf, 0)
 		p.pos, p.inserted = 1, 1
 	}
 	return p
+}
+
+// predictors are used again: their tables are large.
+var predictors = sync.Pool{New: func() any {
+	return &predictor{table: new([1 << maxHashBits]uint32), prev: new([windowSize]uint16)}
+}}
+
+// release gives the predictor back.
+func (p *predictor) release() {
+	if cap(p.buf) <= 2*slideAt {
+		predictors.Put(p)
+	}
 }
 
 // slideAt is how long buf may grow behind pos before it slides.
@@ -168,7 +188,7 @@ func (p *predictor) search(pos int, head uint32, least int) found {
 	ahead := min(len(p.buf)-pos, maxMatch)
 	lowest := max(pos-int(p.maxDist)-1, 0)
 	cur := int(head)
-	if cur == 0 || cur < lowest || least >= ahead {
+	if cur == 0 || cur >= pos || cur < lowest || least >= ahead {
 		return best
 	}
 	tries := int(p.chain)
@@ -180,7 +200,7 @@ func (p *predictor) search(pos int, head uint32, least int) found {
 		lowest++ // zlib looks as far as maxDist only at the head of a chain
 	}
 	lowest = max(lowest, 1)
-	buf, prev := p.buf, &p.prev
+	buf, prev := p.buf, p.prev
 	scan := buf[pos : pos+ahead]
 	// What is longer than length agrees in the four bytes that end there, or the
 	// three that there are.
