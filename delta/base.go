@@ -79,8 +79,10 @@ type applier struct {
 	files    *tree.Cache
 	programs map[string]*program // by path; of that base
 	streams  map[int]*program    // by number; of that base
-	between  streamCache
 	windows  windowCache
+
+	sourcesMu sync.Mutex
+	sources   map[int][]int // by stream
 }
 
 // newApplier chooses the base of the delta that b looks like, by the sizes of
@@ -182,7 +184,7 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 }
 
 func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
-	a := &applier{d: d, base: base, files: manifest.NewMembers(ctx, b.OpenAt), programs: map[string]*program{}, streams: map[int]*program{}}
+	a := &applier{d: d, base: base, files: manifest.NewMembers(ctx, b.OpenAt), programs: map[string]*program{}, streams: map[int]*program{}, sources: map[int][]int{}}
 	a.windows = windowCache{memory: semaphore.NewWeighted(applyMemory), plain: map[int]*cachedWindow{}, uses: map[int]int{}}
 	for k, g := range d.plan.programs {
 		switch n := len(d.Target.Entries); {
@@ -261,12 +263,29 @@ func (a *applier) eachSource(ops []op, fn func(source int)) {
 				fn(s.source)
 			}
 		case opStream:
-			if g := a.streams[o.ref]; g != nil && !seen[o.ref] {
-				seen[o.ref] = true
-				a.eachSource(g.ops, fn) // which name no streams
+			if seen[o.ref] {
+				return
+			}
+			seen[o.ref] = true
+			for _, source := range a.streamSources(o.ref) {
+				fn(source)
 			}
 		}
 	})
+}
+
+// streamSources returns the sources that a stream reads, worked out once.
+func (a *applier) streamSources(stream int) []int {
+	a.sourcesMu.Lock()
+	defer a.sourcesMu.Unlock()
+	sources, ok := a.sources[stream]
+	if g := a.streams[stream]; !ok && g != nil {
+		set := map[int]bool{}
+		a.eachSource(g.ops, func(source int) { set[source] = true }) // which names no streams
+		sources = sortedKeys(set)
+		a.sources[stream] = sources
+	}
+	return sources
 }
 
 // fill writes the content of a target file. It is a place.Fill.
@@ -278,12 +297,12 @@ func (a *applier) fill(ctx context.Context, e manifest.Entry, w io.Writer) error
 	if g == nil {
 		return a.copyWhole(ctx, w, e.Path, e.Size)
 	}
-	return a.ops(ctx, w, g.ops)
+	return a.ops(ctx, w, g.ops, &streamCache{})
 }
 
-func (a *applier) ops(ctx context.Context, w io.Writer, ops []op) (err error) {
+func (a *applier) ops(ctx context.Context, w io.Writer, ops []op, made *streamCache) (err error) {
 	if len(ops) == 1 && ops[0].kind != opDeflate {
-		return a.op(ctx, w, ops[0], true)
+		return a.op(ctx, w, ops[0], true, made)
 	}
 	p := deflate.NewPipeline(w)
 	defer func() { err = cmp.Or(p.Close(), err) }()
@@ -293,9 +312,9 @@ func (a *applier) ops(ctx context.Context, w io.Writer, ops []op) (err error) {
 			for _, inner := range o.inner {
 				plain += inner.size
 			}
-			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner) })
+			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner, made) })
 		} else {
-			err = a.op(ctx, p, o, false)
+			err = a.op(ctx, p, o, false, made)
 		}
 		if err != nil {
 			return err
@@ -305,7 +324,7 @@ func (a *applier) ops(ctx context.Context, w io.Writer, ops []op) (err error) {
 }
 
 // op does an instruction; alone says that it gives all that w is to hold.
-func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool) error {
+func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool, made *streamCache) error {
 	switch o.kind {
 	case opZero:
 		return writeZeros(w, o.size)
@@ -313,6 +332,9 @@ func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool) error {
 		s := a.d.plan.sources[o.ref]
 		path := s.places[a.base].path
 		if !s.file(a.base) {
+			if path == "" {
+				return fmt.Errorf("%w: source %d does not stand in this base", ErrInvalid, o.ref)
+			}
 			c := s.places[a.base].at.Open(a.files, path)
 			return copySection(w, c, path, o.off, o.size)
 		}
@@ -321,7 +343,7 @@ func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool) error {
 		}
 		return a.copyRange(ctx, w, path, o.off, o.size)
 	case opStream:
-		return a.stream(ctx, w, o)
+		return a.stream(ctx, w, o, alone, made)
 	default:
 		return a.withWindow(ctx, o.ref, func(plain []byte) error {
 			_, err := w.Write(plain[o.off : o.off+o.size])
@@ -412,6 +434,9 @@ func (a *applier) readSource(ctx context.Context, dst []byte, s span) ([]byte, e
 	if source.file(a.base) {
 		return a.files.Read(ctx, dst, at.path, s.off, s.size)
 	}
+	if at.path == "" {
+		return nil, fmt.Errorf("%w: source %d does not stand in this base", ErrInvalid, s.source)
+	}
 	n := len(dst)
 	dst = append(dst, make([]byte, s.size)...)
 	m, err := at.at.Open(a.files, at.path).ReadAt(dst[n:], s.off)
@@ -425,22 +450,25 @@ func (a *applier) readSource(ctx context.Context, dst []byte, s span) ([]byte, e
 }
 
 // stream writes a piece of a stream of the target.
-func (a *applier) stream(ctx context.Context, w io.Writer, o op) error {
+func (a *applier) stream(ctx context.Context, w io.Writer, o op, alone bool, made *streamCache) error {
 	g := a.streams[o.ref]
 	if g == nil {
 		return fmt.Errorf("%w: nothing makes stream %d for this base", ErrInvalid, o.ref)
 	}
 	size := a.d.plan.streams[o.ref]
 	if o.off == 0 && o.size == size {
-		return a.ops(ctx, w, g.ops)
+		if !alone {
+			w = onlyWriter{w} // which cannot be given blocks of a base file: it is not all that it holds
+		}
+		return a.ops(ctx, w, g.ops, nil)
 	}
 	if size > maxBetween {
 		return fmt.Errorf("%w: stream %d has %d bytes and is made in pieces", ErrInvalid, o.ref, size)
 	}
-	data, err := a.between.get(o.ref, func() ([]byte, error) {
+	data, err := made.get(o.ref, func() ([]byte, error) {
 		var b bytes.Buffer
 		b.Grow(int(size))
-		err := a.ops(ctx, &b, g.ops)
+		err := a.ops(ctx, &b, g.ops, nil)
 		return b.Bytes(), err
 	})
 	if err == nil {
@@ -450,42 +478,31 @@ func (a *applier) stream(ctx context.Context, w io.Writer, o op) error {
 }
 
 // maxBetween bounds a stream of what stands between members, in bytes; keptBetween
-// says how many are kept.
+// those that are kept while a file is made.
 const (
 	maxBetween  = 8 << 20
-	keptBetween = 4
+	keptBetween = 32 << 20
 )
 
-// streamCache keeps the streams made last.
+// streamCache keeps streams that a file is made of in pieces. It is for one file
+// and one goroutine at a time.
 type streamCache struct {
-	mu   sync.Mutex
-	kept []keptStream
-}
-
-type keptStream struct {
-	number int
-	data   []byte
+	kept map[int][]byte
+	size int
 }
 
 func (c *streamCache) get(number int, make func() ([]byte, error)) ([]byte, error) {
-	c.mu.Lock()
-	for _, k := range c.kept {
-		if k.number == number {
-			c.mu.Unlock()
-			return k.data, nil
-		}
+	if data, ok := c.kept[number]; ok {
+		return data, nil
 	}
-	c.mu.Unlock()
 	data, err := make()
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.kept = append(c.kept, keptStream{number, data})
-	if len(c.kept) > keptBetween {
-		c.kept = c.kept[1:]
+	if c.size += len(data); c.size > keptBetween || c.kept == nil {
+		c.kept, c.size = map[int][]byte{}, len(data)
 	}
+	c.kept[number] = data
 	return data, nil
 }
 

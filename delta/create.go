@@ -11,6 +11,7 @@ import (
 	"io"
 	"math/bits"
 	"slices"
+	"strconv"
 
 	"github.com/klauspost/compress/flate"
 	"golang.org/x/sync/semaphore"
@@ -27,8 +28,8 @@ type Files interface {
 	Recipe(ctx context.Context, e manifest.Entry) (*manifest.Recipe, error)
 	// OpenAt opens a file for reading anywhere.
 	OpenAt(ctx context.Context, e manifest.Entry) (tree.Content, error)
-	// OpenStream opens stream i of a file's recipe.
-	OpenStream(ctx context.Context, e manifest.Entry, i int) (tree.Content, error)
+	// OpenStream opens stream i of a file's recipe, which stands at that location.
+	OpenStream(ctx context.Context, e manifest.Entry, r *manifest.Recipe, i int, at manifest.Location) (tree.Content, error)
 }
 
 // Version is a version of a package, in a store or on disk.
@@ -68,7 +69,7 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 	if len(bases) == 0 || len(bases) > maxBases {
 		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
 	}
-	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, memory: semaphore.NewWeighted(createMemory)}
+	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, pieces: map[piecesKey]int{}, memory: semaphore.NewWeighted(createMemory)}
 	if err := c.match(ctx); err != nil {
 		return nil, err
 	}
@@ -91,10 +92,11 @@ type creator struct {
 	sources  map[cas.Digest]int // into plan.sources
 	drafts   []*draft
 	memory   *semaphore.Weighted
-	wants    []uint64 // of entries of expanded: for which bases it is made
-	costs    []int    // of windows: their share of the payload in bytes
+	pieces   map[piecesKey]int // entries of expanded
+	wants    []uint64          // of entries of expanded: for which bases it is made
+	costs    []int             // of windows: their share of the payload in bytes
 
-	fromTarget *tree.Cache
+	fromTarget *tree.Cache // by number of entry
 	fromBase   *tree.Cache // by digest
 }
 
@@ -239,7 +241,10 @@ func (c *creator) source(digest cas.Digest, mask uint64) int {
 // openFiles prepares reading from both sides.
 func (c *creator) openFiles(ctx context.Context) {
 	c.fromTarget = tree.NewCache(ctx, func(ctx context.Context, path string) (tree.Content, error) {
-		i, _ := c.expanded.find(path)
+		i, err := strconv.Atoi(path)
+		if err != nil {
+			return nil, err
+		}
 		return c.expanded.open(ctx, i)
 	})
 	c.fromBase = tree.NewCache(ctx, func(ctx context.Context, hex string) (tree.Content, error) {
@@ -473,7 +478,7 @@ func (c *creator) item(ctx context.Context, i int) (item codec.Item, err error) 
 	w := &c.plan.windows[i]
 	item.Target = make([]byte, 0, w.plain)
 	for _, p := range c.drafts[i].pieces {
-		if item.Target, err = c.fromTarget.Read(ctx, item.Target, c.expanded.entries[p.entry].Path, p.off, p.size); err != nil {
+		if item.Target, err = c.fromTarget.Read(ctx, item.Target, strconv.Itoa(p.entry), p.off, p.size); err != nil {
 			return item, fmt.Errorf("%s: %w", c.target.Label, err)
 		}
 	}

@@ -1,8 +1,10 @@
 package delta
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,26 +15,34 @@ import (
 	"ferry/manifest/tree"
 )
 
-// expanded is a version in which streams of container files are entries, too,
-// behind those of the manifest. Their paths are those of their files with the
-// member's behind a "\x00/", which stands in no path.
+// expanded is a version in which parts of container files are entries, too, behind
+// those of the manifest. Their paths are those of their files with more behind a
+// "\x00/", which stands in no path.
 type expanded struct {
 	Version
-	entries []manifest.Entry
-	streams []streamOf               // of entries[len(Manifest.Entries):]
-	recipes map[int]*manifest.Recipe // of container files, by entry
-	numbers map[streamOf]int         // into entries
-	byPath  map[string]int           // into entries: streams
-	known   map[string]bool          // paths of streams, entries or not
+	entries   []manifest.Entry
+	parts     []part                      // entries[len(Manifest.Entries):]
+	recipes   map[int]*manifest.Recipe    // of container files, by entry
+	locations map[int][]manifest.Location // of their streams
+	streams   map[[2]int]int              // entries by file and stream
+	byPath    map[string]int              // of parts
+	known     map[string]bool             // paths of streams, entries or not
 }
 
-// streamOf is a stream of a container file.
-type streamOf struct {
-	file, stream int // index into entries, and into the recipe's streams
+// part is a part of a container file: a stream; or all that a file or a deflated
+// member holds, which is only copied from; or pieces of what stands between members.
+type part struct {
+	file   int // its entry
+	stream int // -1 if it is none
+	at     *manifest.Location
+	pieces []byte // the content of pieces
 }
 
 func expand(v Version) *expanded {
-	return &expanded{Version: v, entries: append([]manifest.Entry(nil), v.Manifest.Entries...), recipes: map[int]*manifest.Recipe{}, numbers: map[streamOf]int{}, byPath: map[string]int{}, known: map[string]bool{}}
+	return &expanded{
+		Version: v, entries: append([]manifest.Entry(nil), v.Manifest.Entries...), recipes: map[int]*manifest.Recipe{}, locations: map[int][]manifest.Location{},
+		streams: map[[2]int]int{}, byPath: map[string]int{}, known: map[string]bool{},
+	}
 }
 
 // recipe returns the recipe of a container file; nil of any other.
@@ -41,37 +51,42 @@ func (x *expanded) recipe(ctx context.Context, i int) (*manifest.Recipe, error) 
 	if err != nil || len(r.Streams) < 2 && r.Plain() {
 		return nil, err
 	}
-	x.recipes[i] = r
+	x.recipes[i], x.locations[i] = r, r.Locations()
 	return r, nil
 }
 
-// add makes a stream of the container file i an entry and returns its number.
-func (x *expanded) add(i, stream int) int {
-	at := streamOf{i, stream}
-	if n, ok := x.numbers[at]; ok {
+// add makes a part an entry and returns its number.
+func (x *expanded) add(path string, size int64, id cas.Digest, p part) int {
+	n := len(x.entries)
+	if _, ok := x.byPath[path]; !ok {
+		x.byPath[path] = n
+	}
+	x.entries = append(x.entries, manifest.Entry{Path: path, Type: manifest.TypeFile, Size: size, Digest: id})
+	x.parts = append(x.parts, p)
+	return n
+}
+
+// addStream makes a stream of the container file i an entry and returns its number.
+func (x *expanded) addStream(i, stream int) int {
+	if n, ok := x.streams[[2]int{i, stream}]; ok {
 		return n
 	}
 	s := x.recipes[i].Streams[stream]
-	n := len(x.entries)
-	path := x.streamPath(i, stream)
-	if _, ok := x.byPath[path]; ok { // members of the same name
-		path = fmt.Sprintf("%s\x00%d", path, stream)
-	}
-	x.byPath[path] = n
-	x.entries = append(x.entries, manifest.Entry{Path: path, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()})
-	x.streams = append(x.streams, at)
-	x.numbers[at] = n
+	n := x.add(x.streamPath(i, stream), s.Size, s.ID(), part{file: i, stream: stream, at: &x.locations[i][stream]})
+	x.streams[[2]int{i, stream}] = n
 	return n
 }
 
 func (x *expanded) streamPath(i, stream int) string {
-	name := x.recipes[i].Streams[stream].Name
-	if name == "" {
-		name = fmt.Sprintf("\x00%d", stream)
-	}
+	name := strings.ReplaceAll(x.recipes[i].Streams[stream].Name, "\x00", "\uFFFD")
 	path := x.entries[i].Path + "\x00/" + name
 	x.known[path] = true
 	return path
+}
+
+// addPieces makes pieces of what stands between members an entry.
+func (x *expanded) addPieces(i int, path string, data []byte, at *manifest.Location) int {
+	return x.add(path, int64(len(data)), cas.Sum(data), part{file: i, stream: -1, at: at, pieces: data})
 }
 
 // partID identifies the bytes of a deflated member.
@@ -98,27 +113,37 @@ func partID(r *manifest.Recipe, op manifest.Op) cas.Digest {
 	return d
 }
 
-// streamOf returns the stream that an entry is; ok is false of a file.
-func (x *expanded) streamOf(i int) (s streamOf, ok bool) {
+// part returns the part that an entry is; ok is false of a file.
+func (x *expanded) part(i int) (p part, ok bool) {
 	if k := i - len(x.Manifest.Entries); k >= 0 {
-		return x.streams[k], true
+		return x.parts[k], true
 	}
-	return s, false
+	return p, false
+}
+
+// content reports whether an entry has content to be matched: not what is only
+// copied from.
+func (x *expanded) content(i int) bool {
+	p, ok := x.part(i)
+	return !ok || p.stream >= 0 || p.pieces != nil
 }
 
 // chunks returns how an entry is cut; of a container file, what is not deflated.
 func (x *expanded) chunks(ctx context.Context, i int) ([]manifest.Chunk, error) {
-	s, ok := x.streamOf(i)
-	if !ok {
+	p, ok := x.part(i)
+	switch {
+	case !ok:
 		r, err := x.Files.Recipe(ctx, x.entries[i])
 		if err != nil {
 			return nil, err
 		}
 		return r.Chunks(), nil
+	case p.stream < 0:
+		return []manifest.Chunk{{Size: x.entries[i].Size, Key: x.entries[i].Digest}}, nil
 	}
 	var chunks []manifest.Chunk
 	off := int64(0)
-	for _, run := range x.recipes[s.file].Streams[s.stream].Runs {
+	for _, run := range x.recipes[p.file].Streams[p.stream].Runs {
 		chunks = append(chunks, manifest.Chunk{Off: off, Size: run.Size, Key: run.Key})
 		off += run.Size
 	}
@@ -127,40 +152,58 @@ func (x *expanded) chunks(ctx context.Context, i int) ([]manifest.Chunk, error) 
 
 // open opens an entry for reading anywhere.
 func (x *expanded) open(ctx context.Context, i int) (tree.Content, error) {
-	if s, ok := x.streamOf(i); ok {
-		return x.Files.OpenStream(ctx, x.entries[s.file], s.stream)
+	p, ok := x.part(i)
+	switch {
+	case !ok:
+		return x.Files.OpenAt(ctx, x.entries[i])
+	case p.stream >= 0:
+		return x.Files.OpenStream(ctx, x.entries[p.file], x.recipes[p.file], p.stream, *p.at)
+	case p.pieces != nil:
+		return inMemory{bytes.NewReader(p.pieces)}, nil
 	}
-	return x.Files.OpenAt(ctx, x.entries[i])
+	return nil, errors.New("internal error: this is only copied from")
 }
 
-// find returns the entry at a path.
-func (x *expanded) find(path string) (i int, ok bool) {
-	if i, ok = x.byPath[path]; ok {
-		return i, true
+// inMemory is a content in memory.
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
+
+// between reads a stream of what stands between members.
+func (x *expanded) between(ctx context.Context, i, stream int) ([]byte, error) {
+	s := x.recipes[i].Streams[stream]
+	if s.Size > maxBetween {
+		return nil, fmt.Errorf("%s: %d bytes between members", x.entries[i].Path, s.Size)
 	}
-	return x.Manifest.Index(path)
+	c, err := x.Files.OpenStream(ctx, x.entries[i], x.recipes[i], stream, x.locations[i][stream])
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	data := make([]byte, s.Size)
+	if n, err := c.ReadAt(data, 0); n < len(data) {
+		return nil, fmt.Errorf("%s: between members: %w", x.entries[i].Path, err)
+	}
+	return data, nil
 }
 
 // stays reports whether what stands in an entry of base most likely stands here,
 // too, at the same path.
 func (x *expanded) stays(base *expanded, i int) bool {
-	if s, ok := base.streamOf(i); ok {
-		e := base.entries[s.file]
-		return x.known[base.entries[i].Path] || standsIn(x.Manifest, e)
+	if p, ok := base.part(i); ok {
+		return x.known[base.entries[i].Path] || standsIn(x.Manifest, base.entries[p.file])
 	}
 	_, ok := x.Manifest.Find(base.entries[i].Path)
 	return ok
 }
 
-// location returns where an entry stands: the path of its file, and of a stream
-// where in that.
+// location returns where an entry stands: the path of its file, and of a part where
+// in that.
 func (x *expanded) location(i int) (path string, at *manifest.Location) {
-	s, ok := x.streamOf(i)
-	if !ok {
-		return x.entries[i].Path, nil
+	if p, ok := x.part(i); ok {
+		return x.entries[p.file].Path, p.at
 	}
-	l := x.recipes[s.file].Locations()[s.stream]
-	return x.entries[s.file].Path, &l
+	return x.entries[i].Path, nil
 }
 
 // label returns what to call an entry in a message.

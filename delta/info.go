@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -183,12 +184,16 @@ func (c *creator) infoMember(f *InfoFile, entry int, g *program, whole *costSum)
 	if sum.cost == 0 {
 		return
 	}
-	at, _ := c.expanded.streamOf(entry)
-	m := InfoMember{Name: c.expanded.recipes[at.file].Streams[at.stream].Name, Size: c.expanded.entries[entry].Size, Cost: sum.cost, How: joinKinds(sum.kinds, sum.copied > 0)}
+	m := InfoMember{Size: c.expanded.entries[entry].Size, Cost: sum.cost, How: joinKinds(sum.kinds, sum.copied > 0)}
 	if sum.dict {
 		if k, ok := c.matchers[0].byDig[c.plan.sources[sum.from].digest]; ok {
 			m.From = label(c.matchers[0].base.entries[k].Path)
 		}
+	}
+	if p, _ := c.expanded.part(entry); p.stream >= 0 {
+		m.Name = c.expanded.recipes[p.file].Streams[p.stream].Name
+	} else {
+		m.From = ""
 	}
 	if m.From == label(c.expanded.entries[entry].Path) {
 		m.From = ""
@@ -274,7 +279,7 @@ func (c *creator) estimateFull(ctx context.Context) (int64, error) {
 	}
 	defer enc.Close()
 	sum := int64(0)
-	for _, e := range c.target.Manifest.Entries {
+	for i, e := range c.target.Manifest.Entries {
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
@@ -285,7 +290,7 @@ func (c *creator) estimateFull(ctx context.Context) (int64, error) {
 			continue
 		}
 		var sample bytes.Buffer
-		err := c.fromTarget.With(ctx, e.Path, func(content tree.Content) error {
+		err := c.fromTarget.With(ctx, strconv.Itoa(i), func(content tree.Content) error {
 			buf := make([]byte, sampleSize)
 			for off := int64(0); off < e.Size && sample.Len() < 64*sampleSize; off += sampleEvery {
 				n, err := content.ReadAt(buf[:min(sampleSize, e.Size-off)], off)

@@ -44,15 +44,15 @@ type matcher struct {
 	byDig  map[cas.Digest]int
 	cuts   map[cas.Digest][]manifest.Chunk // of each base file
 
-	members  map[cas.Digest]standing // deflated members of container files, by their coded bytes
-	sketches map[int]sketch          // of files that the target lacks; nil until one is wanted
+	places   places
+	sketches map[int]sketch // of files that the target lacks; nil until one is wanted
 
 	lastFile   cas.Digest // whose chunks are in lastChunks
 	lastChunks map[cas.Digest]int64
 }
 
 func newMatcher(ctx context.Context, v Version) (*matcher, error) {
-	m := &matcher{base: expand(v), members: map[cas.Digest]standing{}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
+	m := &matcher{base: expand(v), places: places{map[cas.Digest]standing{}, map[int][]betweenPiece{}}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
 	for i := range v.Manifest.Entries {
 		if err := m.expand(ctx, i); err != nil {
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
@@ -66,22 +66,16 @@ func newMatcher(ctx context.Context, v Version) (*matcher, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		m.byPath[e.Path] = i
-		m.byName[path.Base(e.Path)] = append(m.byName[path.Base(e.Path)], i)
-		if _, ok := m.byDig[e.Digest]; ok {
+		if !m.base.content(i) {
+			m.byDig[e.Digest] = i
 			continue
 		}
-		m.byDig[e.Digest] = i
+		m.byName[path.Base(e.Path)] = append(m.byName[path.Base(e.Path)], i)
 		chunks, err := m.base.chunks(ctx, i)
 		if err != nil {
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
 		}
-		m.cuts[e.Digest] = chunks
-		for _, c := range chunks {
-			if _, ok := m.chunks[c.Key]; !ok && !c.Key.IsZero() {
-				m.chunks[c.Key] = standing{i, c.Off}
-			}
-		}
+		m.index(i, chunks)
 	}
 	return m, nil
 }
@@ -95,20 +89,34 @@ func (m *matcher) expand(ctx context.Context, i int) error {
 	if err != nil || r == nil {
 		return err
 	}
-	for s := range r.Streams {
-		m.base.add(i, s)
-	}
-	off := int64(0)
-	for _, op := range r.Layout {
-		if op.Kind == manifest.OpDeflate {
-			id := partID(r, op)
-			if _, ok := m.members[id]; !ok {
-				m.members[id] = standing{i, off}
-			}
+	for k, s := range r.Streams {
+		if !isBetween(s) { // of what is between them, only pieces are looked at
+			m.base.addStream(i, k)
 		}
-		off += op.Size
 	}
+	m.places.note(m.base, i, r, r.Layout, i, nil)
 	return nil
+}
+
+// addPieces makes pieces of what stands between members of the base an entry.
+func (m *matcher) addPieces(file int, path string, data []byte, at *manifest.Location) {
+	m.index(m.base.addPieces(file, path, data, at), []manifest.Chunk{{Size: int64(len(data)), Key: cas.Sum(data)}})
+}
+
+// index makes an entry of the base known, cut like that.
+func (m *matcher) index(i int, chunks []manifest.Chunk) {
+	e := m.base.entries[i]
+	m.byPath[e.Path] = i
+	if _, ok := m.byDig[e.Digest]; ok {
+		return
+	}
+	m.byDig[e.Digest] = i
+	m.cuts[e.Digest] = chunks
+	for _, c := range chunks {
+		if _, ok := m.chunks[c.Key]; !ok && !c.Key.IsZero() {
+			m.chunks[c.Key] = standing{i, c.Off}
+		}
+	}
 }
 
 // segments matches an entry of the target, given how it is cut.

@@ -341,10 +341,55 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 	if len(d.b) != 0 {
 		d.fail("more bytes behind its end")
 	}
+	if d.err == nil && !p.whole(nEntries) {
+		d.fail("a program for a base that lacks what it reads")
+	}
 	if d.err != nil {
 		return nil, d.err
 	}
 	return p, nil
+}
+
+// whole reports whether each program has all that it reads in each base that it is for.
+func (p *plan) whole(nEntries int) bool {
+	in := make([]uint64, len(p.sources)) // the bases that have a source
+	for i, s := range p.sources {
+		for b, at := range s.places {
+			if at.path != "" {
+				in[i] |= 1 << b
+			}
+		}
+	}
+	windows := make([]uint64, len(p.windows)) // those that have what a window is coded against
+	for i, w := range p.windows {
+		windows[i] = ^uint64(0)
+		for _, s := range w.dict {
+			windows[i] &= in[s.source]
+		}
+	}
+	streams := make([]uint64, len(p.streams)) // those that a stream is made for
+	for _, g := range p.programs {
+		if g.entry >= nEntries {
+			streams[g.entry-nEntries] |= g.mask
+		}
+	}
+	for _, g := range p.programs {
+		missing := uint64(0)
+		eachOp(g.ops, func(o op) {
+			switch o.kind {
+			case opCopy:
+				missing |= g.mask &^ in[o.ref]
+			case opWindow:
+				missing |= g.mask &^ windows[o.ref]
+			case opStream:
+				missing |= g.mask &^ streams[o.ref]
+			}
+		})
+		if missing != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *planReader) window(p *plan) window {
@@ -404,6 +449,12 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 			o.size = d.size()
 			o.reconstruction = d.bytes(d.count(1))
 			o.inner = d.ops(p, file, depth+1)
+			sum := int64(0)
+			for _, inner := range o.inner {
+				if sum += inner.size; sum < 0 || sum >= 1<<62 {
+					d.fail("a member too large")
+				}
+			}
 		case opCopy:
 			s := d.span(p)
 			o.ref, o.off, o.size = s.source, s.off, s.size

@@ -56,7 +56,7 @@ func memberPlan() *plan {
 			{kind: opCopy, ref: 1, off: 3, size: 4},
 		}},
 		program{4, 3, []op{{kind: opCopy, ref: 2, size: 70}, {kind: opZero, size: 130}}},
-		program{5, 3, []op{{kind: opWindow, ref: 0, off: 7, size: 30}}},
+		program{5, 3, []op{{kind: opCopy, ref: 1, off: 7, size: 30}}},
 	)
 	return p
 }
@@ -101,6 +101,8 @@ func TestPlanRefuses(t *testing.T) {
 		"stream past the stream": func(p *plan) { p.programs[3].ops[0].size = 201 },
 		"stream of a stream":     func(p *plan) { p.programs[4].ops[0] = op{kind: opStream, size: 30} },
 		"deflated in a stream":   func(p *plan) { p.programs[4].ops[0] = op{kind: opDeflate, size: 30} },
+		"copy of no base's":      func(p *plan) { p.programs[2].ops[0].ref = 0; p.programs[2].ops[0].size = 5 },
+		"stream for no base":     func(p *plan) { p.programs[4].mask = 1 },
 		"program of no stream":   func(p *plan) { p.programs[5].entry = 6 },
 		"slices of another size": func(p *plan) { p.sources[2].size = 71 },
 		"slices too far":         func(p *plan) { p.sources[2].places[0].at.Slices[1].Off = 1<<62 - 30 },

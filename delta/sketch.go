@@ -108,7 +108,7 @@ func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int,
 	if m.sketches == nil {
 		m.sketches = map[int]sketch{}
 		for i, b := range m.base.entries {
-			if target.stays(m.base, i) || b.Type != manifest.TypeFile || b.Size < sketchMin {
+			if target.stays(m.base, i) || !m.base.content(i) || b.Type != manifest.TypeFile || b.Size < sketchMin {
 				continue
 			}
 			s, err := sketchOf(ctx, m.base, i)

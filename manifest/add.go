@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/flate"
+
 	"ferry/cas"
 	"ferry/chunking"
 	"ferry/chunking/container"
@@ -55,7 +57,7 @@ func (a *Archive) Add(ctx context.Context, t tree.Tree, opts AddOptions) (*Manif
 	if err != nil {
 		return nil, in.stats, err
 	}
-	if err := in.putBytes(m.Encode()); err != nil {
+	if err := in.putBytes(ctx, m.Encode()); err != nil {
 		return nil, in.stats, err
 	}
 	in.stats.New, err = tx.Commit()
@@ -181,7 +183,7 @@ func (in *ingest) takeFile(ctx context.Context, it *item) error {
 				}
 			}
 		}
-		if err := in.putRecipe(plainRecipe(it.digest, it.size, it.runs())); err != nil {
+		if err := in.putRecipe(ctx, plainRecipe(it.digest, it.size, it.runs())); err != nil {
 			return err
 		}
 	}
@@ -208,7 +210,7 @@ func (in *ingest) takeStream(ctx context.Context, it *item) error {
 	for _, run := range runs {
 		it.size += run.Size
 	}
-	return in.putRecipe(plainRecipe(digest, it.size, runs))
+	return in.putRecipe(ctx, plainRecipe(digest, it.size, runs))
 }
 
 // takeApart stores a container file, each of its streams cut on its own.
@@ -226,7 +228,8 @@ func (in *ingest) takeApart(ctx context.Context, it *item) error {
 		recipe.Streams[i].Runs, err = in.putStream(r, nil)
 		return err
 	})
-	if errors.Is(err, io.ErrUnexpectedEOF) && ctx.Err() == nil {
+	var corrupt flate.CorruptInputError
+	if (errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &corrupt)) && ctx.Err() == nil {
 		return ErrChanged
 	}
 	if err != nil {
@@ -240,7 +243,7 @@ func (in *ingest) takeApart(ctx context.Context, it *item) error {
 	}
 	it.size = source.n
 	recipe.Size = source.n
-	return in.putRecipe(recipe)
+	return in.putRecipe(ctx, recipe)
 }
 
 // layoutOps returns the instructions for the parts of a container.
@@ -292,7 +295,7 @@ func (r *contextReader) Read(p []byte) (int, error) {
 }
 
 // putRecipe stores how a file is made of chunks, unless that follows from its digest.
-func (in *ingest) putRecipe(r *Recipe) error {
+func (in *ingest) putRecipe(ctx context.Context, r *Recipe) error {
 	if in.scanned != nil {
 		in.scanned[r.Digest] = r
 		return nil
@@ -301,6 +304,14 @@ func (in *ingest) putRecipe(r *Recipe) error {
 		return nil
 	}
 	coded := r.Encode()
+	if in.archive != nil {
+		// A record is not replaced: it must be the same, or chunks that only it
+		// names would be missing still.
+		have, err := in.archive.recipe(ctx, r.Digest, r.Size)
+		if err == nil && !bytes.Equal(have.Encode(), coded) {
+			return fmt.Errorf("%w: the store has it in another form, of which something is lost: add it to a new store", cas.ErrCorrupt)
+		}
+	}
 	if len(coded) <= inlineRecipe {
 		return in.sink.PutRecord(r.Digest, append([]byte{recipeInline}, coded...))
 	}
@@ -342,12 +353,12 @@ func (in *ingest) putStream(r io.Reader, told func(int64)) ([]Run, error) {
 }
 
 // putBytes stores bytes as a file.
-func (in *ingest) putBytes(data []byte) error {
+func (in *ingest) putBytes(ctx context.Context, data []byte) error {
 	runs, err := in.putStream(bytes.NewReader(data), nil)
 	if err != nil {
 		return err
 	}
-	return in.putRecipe(plainRecipe(cas.Sum(data), int64(len(data)), runs))
+	return in.putRecipe(ctx, plainRecipe(cas.Sum(data), int64(len(data)), runs))
 }
 
 // manifest makes the manifest of all entries: directories only where they are empty.

@@ -178,7 +178,7 @@ func NewMembers(ctx context.Context, open func(ctx context.Context, path string)
 				return fmt.Errorf("%s: offset %d: %w", path, off, io.ErrUnexpectedEOF)
 			}
 			plain := flate.NewReader(&contextReader{ctx, io.NewSectionReader(around, off, around.Size()-off)})
-			c, err = tree.Spool(plain, around.Size())
+			c, err = tree.Spool(plain, 0)
 			return err
 		})
 		return c, err

@@ -66,7 +66,12 @@ type builder struct {
 
 func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) (err error) {
 	p := deflate.NewPipeline(w)
-	defer func() { err = cmp.Or(p.Close(), err) }()
+	defer func() {
+		err = cmp.Or(p.Close(), err)
+		if errors.Is(err, deflate.ErrReconstruction) && !errors.Is(err, cas.ErrCorrupt) {
+			err = fmt.Errorf("%w: %w", cas.ErrCorrupt, err)
+		}
+	}()
 	for _, op := range layout {
 		switch op.Kind {
 		case OpZero:
@@ -75,9 +80,6 @@ func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) (err erro
 			err = b.slice(ctx, p, op)
 		case OpDeflate:
 			err = p.Encode(op.Size, sizeOf(op.Inner), op.Reconstruction, func(w io.Writer) error { return b.write(ctx, w, op.Inner) })
-			if errors.Is(err, deflate.ErrReconstruction) {
-				err = fmt.Errorf("%w: %w", cas.ErrCorrupt, err)
-			}
 		}
 		if err != nil {
 			return err
@@ -226,13 +228,9 @@ func (a *Archive) OpenAt(ctx context.Context, e Entry) (tree.Content, error) {
 	return a.openPieces(ctx, r.Size, r.pieces()), nil
 }
 
-// OpenStream returns stream i of a file's recipe for reading anywhere. Chunks are
-// verified.
-func (a *Archive) OpenStream(ctx context.Context, e Entry, i int) (tree.Content, error) {
-	r, err := a.Recipe(ctx, e)
-	if err != nil {
-		return nil, err
-	}
+// OpenStream returns stream i of the recipe of file e for reading anywhere. Chunks
+// are verified.
+func (a *Archive) OpenStream(ctx context.Context, _ Entry, r *Recipe, i int, _ Location) (tree.Content, error) {
 	s := r.Streams[i]
 	return a.openPieces(ctx, s.Size, slicePieces(s.Runs, 0, s.Size)), nil
 }

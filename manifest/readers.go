@@ -200,7 +200,7 @@ func (r *readers) prepare(it *item, c *chunking.Chunker) error {
 	if it.known, err = r.in.hasFile(r.ctx, it.digest, it.size); err != nil || it.known {
 		return err
 	}
-	if container.Recognise(data) && r.in.opts.Members {
+	if container.Recognise(data) && r.in.takesApart(r.ctx, it.digest, it.size) {
 		it.layout, err = container.Split(r.ctx, bytes.NewReader(data), it.size, splitOptions)
 		if err != nil {
 			return err
@@ -212,6 +212,16 @@ func (r *readers) prepare(it *item, c *chunking.Chunker) error {
 	}
 	it.data = data
 	return it.cut(c)
+}
+
+// takesApart reports whether a container file is to be taken apart: not if the store
+// has a recipe of it that does not, some of whose chunks are gone.
+func (in *ingest) takesApart(ctx context.Context, digest cas.Digest, size int64) bool {
+	if !in.opts.Members || in.archive == nil {
+		return in.opts.Members
+	}
+	r, err := in.archive.recipe(ctx, digest, size)
+	return err != nil || !r.Plain() || len(r.Streams) > 1
 }
 
 // splitOptions say how containers are taken apart.
@@ -316,7 +326,7 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 			return err
 		}
 	}
-	if apart {
+	if apart && r.in.takesApart(r.ctx, it.digest, size) {
 		return r.split(it, size)
 	}
 	return nil

@@ -62,13 +62,9 @@ func (s *Scan) Chunks(ctx context.Context, e Entry) ([]Chunk, error) {
 	return r.Chunks(), err
 }
 
-// OpenStream is like [Archive.OpenStream].
-func (s *Scan) OpenStream(ctx context.Context, e Entry, i int) (tree.Content, error) {
-	r, err := s.Recipe(ctx, e)
-	if err != nil {
-		return nil, err
-	}
-	return r.Locations()[i].Open(s.members, e.Path), nil
+// OpenStream is like [Archive.OpenStream]; it needs to know where the stream stands.
+func (s *Scan) OpenStream(_ context.Context, e Entry, _ *Recipe, _ int, at Location) (tree.Content, error) {
+	return at.Open(s.members, e.Path), nil
 }
 
 // OpenAt is like [Archive.OpenAt].

@@ -31,14 +31,14 @@ func once(dir string, fill func(dir string) error) error {
 
 // npm unpacks a release of an npm package into the folder dir.
 func (b *bench) npm(name, release, dir string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
 	tgz := dir + ".tgz"
 	if err := b.npmPacked(name, release, tgz); err != nil {
 		return err
 	}
 	defer os.Remove(tgz)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return err
-	}
 	return run("tar", "-xzf", tgz, "--strip-components=1", "-C", dir)
 }
 
