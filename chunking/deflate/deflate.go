@@ -8,10 +8,12 @@
 package deflate
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 var (
@@ -44,6 +46,7 @@ const (
 	flagCorrected = 1 << 5 // corrections follow
 	flagPad       = 1 << 6 // the bits up to the next byte are not zero and follow
 	flagForget    = 1 << 7 // no match reaches before the block: a full flush
+	flagPrime     = 1 << 3 // of a stored block: the encoder begins anew, with a dictionary
 )
 
 // Result is what Decode found.
@@ -74,6 +77,7 @@ type analysis struct {
 
 	p       *predictor
 	encoder int
+	primes  bool     // at flushes
 	usual   int      // tokens of a block
 	blocks  []*block // read and not yet compared
 	flushed bool     // the block read last was stored and empty
@@ -104,6 +108,8 @@ type block struct {
 const (
 	sampleTokens = 48 << 10
 	samplePlain  = 2 << 20
+	firstTokens  = 4096
+	firstMisses  = 256
 )
 
 func (a *analysis) run() error {
@@ -178,11 +184,27 @@ func (a *analysis) choose(sample []byte, all bool) error {
 	if len(a.blocks) > 1 {
 		a.usual = len(a.blocks[0].tokens)
 	}
+	flushes := slices.ContainsFunc(a.blocks, func(b *block) bool { return b.flushed })
+	// First a few tokens for each encoder: most are out of the question soon.
+	type candidate struct {
+		encoder, misses int
+		primes          bool
+	}
+	var fit []candidate
+	for _, g := range guesses {
+		for _, primes := range []bool{false, true}[:1+bit(flushes)] {
+			c := candidate{g, 0, primes}
+			if c.misses = a.misses(encoders[g], primes, sample, all, firstTokens, firstMisses); c.misses < firstMisses {
+				fit = append(fit, c)
+			}
+		}
+	}
+	slices.SortStableFunc(fit, func(a, b candidate) int { return cmp.Compare(a.misses, b.misses) })
 	least := int(a.in.used())/(4*costShare) + 64 // a correction is of about four bytes
 	best := -1
-	for _, g := range guesses {
-		if n := a.misses(encoders[g], sample, all, least); n < least {
-			least, best = n, g
+	for _, c := range fit[:min(len(fit), 12)] {
+		if n := a.misses(encoders[c.encoder], c.primes, sample, all, sampleTokens, least); n < least {
+			least, best, a.primes = n, c.encoder, c.primes
 		}
 		if least == 0 {
 			break
@@ -197,8 +219,16 @@ func (a *analysis) choose(sample []byte, all bool) error {
 	return nil
 }
 
-// misses counts the tokens of the sample that e would not have written, up to limit.
-func (a *analysis) misses(e encoder, sample []byte, all bool, limit int) int {
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// misses counts those of the first tokens of the sample that e would not have
+// written, up to limit; primes says that it begins anew at flushes.
+func (a *analysis) misses(e encoder, primes bool, sample []byte, all bool, tokens, limit int) int {
 	p := newPredictor(e)
 	defer p.release()
 	p.feed(sample)
@@ -210,12 +240,15 @@ func (a *analysis) misses(e encoder, sample []byte, all bool, limit int) int {
 				return n
 			}
 			p.skip(b.stored)
+			if primes && b.stored == 0 {
+				p.prime()
+			}
 		}
 		if b.forgets() {
 			p.forget()
 		}
 		for _, t := range b.tokens {
-			if !p.ready(0) {
+			if tokens--; !p.ready(0) || tokens < 0 {
 				return n
 			}
 			if p.predict() != t {
@@ -238,6 +271,9 @@ func (a *analysis) compare() error {
 				return nil
 			}
 			a.p.skip(b.stored)
+			if a.primes && b.stored == 0 {
+				a.p.prime()
+			}
 		}
 		if b.done == 0 && b.forgets() {
 			a.p.forget()
@@ -324,6 +360,9 @@ func (a *analysis) note(b *block) {
 	}
 	if b.forgot {
 		flags |= flagForget
+	}
+	if b.kind == kindStored && b.stored == 0 && a.primes {
+		flags |= flagPrime
 	}
 	a.out = append(a.out, flags)
 	switch {

@@ -185,7 +185,13 @@ func (e *assembly) block() (final bool, err error) {
 	}
 	e.out.put(uint64(flags&7), 3)
 	if kind == kindStored {
-		return final, e.stored(n, pad)
+		if err := e.stored(n, pad); err != nil {
+			return false, err
+		}
+		if flags&flagPrime != 0 {
+			e.p.prime()
+		}
+		return final, nil
 	}
 	var header bitString
 	if flags&flagHeader != 0 {

@@ -61,6 +61,7 @@ type predictor struct {
 	hasNext  bool
 	nextHead uint32 // chain at pos, where that is inserted and next unknown
 	hasHead  bool
+	primed   int // where prime was called last
 }
 
 // found is the best earlier match of a place; length is below minLen where there is none.
@@ -100,6 +101,7 @@ func (p *predictor) feed(plain []byte) {
 		p.buf = p.buf[:copy(p.buf, p.buf[drop:])]
 		p.pos -= drop
 		p.inserted -= drop
+		p.primed -= drop
 		for i, v := range p.head {
 			p.head[i] = max(v, uint32(drop)) - uint32(drop)
 		}
@@ -312,6 +314,26 @@ func (p *predictor) forget() {
 	clear(p.head)
 	p.hasNext, p.hasHead = false, false
 	p.inserted = p.pos
+}
+
+// minPiece is how many bytes there must be between primings, as each takes time.
+const minPiece = 16 << 10
+
+// prime makes the predictor one that was just begun, with the last 32 KiB as its
+// dictionary: so pigz begins each of the pieces that it compresses side by side.
+func (p *predictor) prime() {
+	if p.pos-p.primed < minPiece {
+		return
+	}
+	p.primed = p.pos
+	first := 0
+	if p.hash == hashGo {
+		first = 1
+	}
+	clear(p.head)
+	p.hasNext, p.hasHead = false, false
+	p.inserted = max(p.pos-windowSize, first)
+	p.insertTo(p.pos)
 }
 
 // skip moves past n stored bytes.
