@@ -68,9 +68,15 @@ func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (O
 // derivable bounds the sizes in bytes of files that are worth deriving.
 const minDerivable, maxDerivable = 64 << 10, codec.MaxSize
 
+// storedFile is a file, or a member of a container file, as a store holds it.
+type storedFile struct {
+	manifest.Entry
+	runs []manifest.Run
+}
+
 // optimizeJob is a file to be derived from another.
 type optimizeJob struct {
-	base, target manifest.Entry
+	base, target storedFile
 	refs         [2][]cas.Ref // of base and target
 	gain         int64
 	d            *cas.Derivation // nil if it does not pay
@@ -97,26 +103,61 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
 		if name != v.Ref.Name {
-			name, l = v.Ref.Name, lineage{byPath: map[string]manifest.Entry{}}
+			name, l = v.Ref.Name, lineage{byPath: map[string]storedFile{}}
+		}
+		if m, err = manifest.Deep(ctx, m, a.Recipe); err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Ref, err)
+		}
+		files, err := filesOf(ctx, a, v.Manifest)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
 		l.next(m)
-		for _, e := range m.Entries {
-			if e.Type != manifest.TypeFile || e.Size < minDerivable || e.Size > maxDerivable || done[e.Digest] {
+		for _, f := range files {
+			if f.Size < minDerivable || f.Size > maxDerivable || done[f.Digest] {
 				continue
 			}
-			done[e.Digest] = true
-			if first, ok := l.first(e); ok {
-				jobs = append(jobs, &optimizeJob{base: first, target: e})
+			done[f.Digest] = true
+			if first, ok := l.first(f); ok {
+				jobs = append(jobs, &optimizeJob{base: first, target: f})
 			}
 		}
 	}
 	return jobs, nil
 }
 
+// filesOf returns the files of a version, of container files their members.
+func filesOf(ctx context.Context, a *manifest.Archive, id cas.Digest) ([]storedFile, error) {
+	m, err := a.Manifest(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var files []storedFile
+	for _, e := range m.Entries {
+		if e.Type != manifest.TypeFile || e.Size < minDerivable {
+			continue
+		}
+		r, err := a.Recipe(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if len(r.Streams) < 2 && r.Plain() {
+			files = append(files, storedFile{e, r.Streams[0].Runs})
+			continue
+		}
+		for _, s := range r.Streams {
+			if s.Name != "" {
+				files = append(files, storedFile{manifest.Entry{Path: e.Path + "!" + s.Name, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
+			}
+		}
+	}
+	return files, nil
+}
+
 // lineage follows files through the versions of a package.
 type lineage struct {
-	byPath map[string]manifest.Entry // the first release of the file at each path
-	gone   map[string][]string       // by base name: paths of the versions before that this one lacks
+	byPath map[string]storedFile // the first release of the file at each path
+	gone   map[string][]string   // by base name: paths of the versions before that this one lacks
 }
 
 // next begins a version.
@@ -134,7 +175,7 @@ func (l *lineage) next(m *manifest.Manifest) {
 
 // first returns the first release of the file e, of the same path, or of the same
 // name where that has gone from its path. If there is none, e is the first.
-func (l *lineage) first(e manifest.Entry) (first manifest.Entry, ok bool) {
+func (l *lineage) first(e storedFile) (first storedFile, ok bool) {
 	if first, ok = l.byPath[e.Path]; ok {
 		return first, true
 	}
@@ -183,16 +224,9 @@ func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, job
 
 // code finds out whether a file is worth deriving, and how.
 func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, mu *sync.Mutex, memory *semaphore.Weighted, effort codec.Effort) error {
-	for i, e := range []manifest.Entry{j.base, j.target} {
-		chunks, err := a.Chunks(ctx, e)
-		if err != nil {
-			return err
-		}
-		if err := covers(chunks, e.Size); err != nil {
-			return nil // a container: its parts are files of their own
-		}
-		for _, c := range chunks {
-			j.refs[i] = append(j.refs[i], cas.Ref{Key: c.Key, Size: c.Size})
+	for i, f := range []storedFile{j.base, j.target} {
+		for _, run := range f.runs {
+			j.refs[i] = append(j.refs[i], cas.Ref{Key: run.Key, Size: run.Size})
 		}
 	}
 	mu.Lock()
@@ -207,13 +241,15 @@ func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Opti
 	}
 	defer memory.Release(need)
 	var plain [2][]byte
-	for i, e := range []manifest.Entry{j.base, j.target} {
-		var buf bytes.Buffer
-		buf.Grow(int(e.Size))
-		if err := a.WriteFile(ctx, &buf, e); err != nil {
+	for i, f := range []storedFile{j.base, j.target} {
+		plain[i] = make([]byte, f.Size)
+		c := a.OpenRuns(ctx, f.runs)
+		if n, err := c.ReadAt(plain[i], 0); n < len(plain[i]) {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		if err := c.Close(); err != nil {
 			return err
 		}
-		plain[i] = buf.Bytes()
 	}
 	patch, kind := codec.Encode(nil, plain[1], plain[0], effort)
 	// The list of its base and the derivation itself take something, too.

@@ -231,8 +231,17 @@ func (a *Archive) OpenAt(ctx context.Context, e Entry) (tree.Content, error) {
 // OpenStream returns stream i of the recipe of file e for reading anywhere. Chunks
 // are verified.
 func (a *Archive) OpenStream(ctx context.Context, _ Entry, r *Recipe, i int, _ Location) (tree.Content, error) {
-	s := r.Streams[i]
-	return a.openPieces(ctx, s.Size, slicePieces(s.Runs, 0, s.Size)), nil
+	return a.OpenRuns(ctx, r.Streams[i].Runs), nil
+}
+
+// OpenRuns returns the bytes of runs, one after the other, for reading anywhere.
+// Chunks are verified.
+func (a *Archive) OpenRuns(ctx context.Context, runs []Run) tree.Content {
+	size := int64(0)
+	for _, run := range runs {
+		size += run.Size
+	}
+	return a.openPieces(ctx, size, slicePieces(runs, 0, size))
 }
 
 func (a *Archive) openPieces(ctx context.Context, size int64, pieces iter.Seq[piece]) tree.Content {
