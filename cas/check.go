@@ -353,7 +353,7 @@ func (c *checker) damagedChunks(ctx context.Context, name string, entries []inde
 		lost++
 		c.report(Problem{Kind: ProblemDamagedChunk, Object: name, Key: &key, Detail: err.Error()})
 	}
-	c.report(Problem{Kind: ProblemDamagedPack, Object: name, Detail: fmt.Sprintf("bytes do not hash to the name; %d of %d blobs cannot be read", lost, len(entries))})
+	c.report(Problem{Kind: ProblemDamagedPack, Object: name, Detail: fmt.Sprintf("bytes do not hash to the name; %d of %d blobs cannot be read; to heal it, delete this file, run: ferry repair index, then add its versions again", lost, len(entries))})
 	return nil
 }
 

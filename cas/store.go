@@ -174,10 +174,9 @@ func (s *Store) refresh(ctx context.Context) error {
 	doomed := map[[32]byte]backend.Info{}
 	err := s.b.List(ctx, doomedDir, func(info backend.Info) error {
 		id, err := ParseHex(strings.TrimPrefix(info.Name, doomedDir))
-		if err != nil {
-			return &CorruptError{Object: info.Name, Off: -1, Reason: "not named like a pack"}
+		if err == nil { // else it is nobody's mark
+			doomed[id] = info
 		}
-		doomed[id] = info
 		return nil
 	})
 	if err != nil {

@@ -5,6 +5,8 @@
 //
 //	go run ./cmd/bench [-dir FOLDER] [-runs N] [-pairs REGEXP] spine|memory|delta|archive|members
 //
+// "spine add", "spine export", "spine check" and "spine delta" measure a part of it.
+//
 // Input comes from the Go toolchain, by "npm pack" from the npm registry, and by
 // "apt-get download" from Debian. Peers are those found on PATH: restic, borg, zip,
 // xdelta3, bsdiff, zstd, hdiffz. It needs about 25 GiB of disk
@@ -44,7 +46,7 @@ func main() {
 	}
 	switch flag.Arg(0) {
 	case "spine":
-		err = b.measure(b.firstAdd, b.secondAdd, b.exports, b.checks, b.deltas)
+		err = b.spine(flag.Args()[1:])
 	case "memory":
 		err = b.measure(b.memory)
 	case "archive":

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // measure runs parts of the benchmark, on the same input.
@@ -20,6 +21,25 @@ func (b *bench) measure(parts ...func() error) error {
 		}
 	}
 	return nil
+}
+
+// spine measures the data path, or the parts of it that are named; all but add need
+// what add left.
+func (b *bench) spine(parts []string) error {
+	all := []struct {
+		name string
+		run  []func() error
+	}{
+		{"add", []func() error{b.firstAdd, b.secondAdd}}, {"export", []func() error{b.exports}},
+		{"check", []func() error{b.checks}}, {"delta", []func() error{b.deltas}},
+	}
+	var chosen []func() error
+	for _, p := range all {
+		if len(parts) == 0 || slices.Contains(parts, p.name) {
+			chosen = append(chosen, p.run...)
+		}
+	}
+	return b.measure(chosen...)
 }
 
 // f is a ferry command line on the benchmark's store.

@@ -78,7 +78,7 @@ func classify(ctx context.Context, err error) failure {
 		errors.Is(err, place.ErrContent), errors.As(err, &unsafe):
 		return failure{exitDamaged, "malformed", ""}
 	case errors.Is(err, cas.ErrNotFound):
-		return failure{exitNotFound, "not-found", "ferry list shows what the store has"}
+		return failure{exitNotFound, "not-found", lookHint(err)}
 	case errors.Is(err, fs.ErrNotExist):
 		return failure{exitNotFound, "not-found", ""}
 	case errors.Is(err, cas.ErrLocked), errors.Is(err, delta.ErrBusy):
@@ -91,6 +91,24 @@ func classify(ctx context.Context, err error) failure {
 		return failure{exitFailed, "disk-full", "make room and run the same command again"}
 	default:
 		return failure{exitFailed, "failed", ""}
+	}
+}
+
+// lookHint says where to look for what was not found.
+func lookHint(err error) string {
+	var missing *cas.NotFoundError
+	if !errors.As(err, &missing) {
+		return ""
+	}
+	switch missing.What {
+	case "store":
+		return "ferry add makes a store; --store or FERRY_STORE name another"
+	case "path", "file":
+		return "ferry ls shows the paths of a version"
+	case "version":
+		return "ferry list shows what the store has"
+	default: // what a version is made of
+		return "ferry check tells what the store lacks"
 	}
 }
 
