@@ -130,12 +130,17 @@ type splitter struct {
 // watch keeps errors of reading apart from what is wrong with a container.
 func (s *splitter) watch(r io.ReaderAt) io.ReaderAt { return &watched{s, r} }
 
+var errNegative = errors.New("negative offset")
+
 type watched struct {
 	s *splitter
 	r io.ReaderAt
 }
 
 func (w *watched) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 { // it was read in a malformed directory
+		return 0, errNegative
+	}
 	n, err := w.r.ReadAt(p, off)
 	if n == len(p) {
 		return n, nil
