@@ -191,23 +191,33 @@ func (a *analysis) choose(sample []byte, all bool) error {
 		primes          bool
 	}
 	var fit []candidate
-	for _, g := range guesses {
-		for _, primes := range []bool{false, true}[:1+bit(flushes)] {
-			c := candidate{g, 0, primes}
-			if c.misses = a.misses(encoders[g], primes, sample, all, firstTokens, firstMisses); c.misses < firstMisses {
-				fit = append(fit, c)
-			}
-		}
-	}
-	slices.SortStableFunc(fit, func(a, b candidate) int { return cmp.Compare(a.misses, b.misses) })
 	least := int(a.in.used())/(4*costShare) + 64 // a correction is of about four bytes
 	best := -1
-	for _, c := range fit[:min(len(fit), 12)] {
+	try := func(c candidate) {
 		if n := a.misses(encoders[c.encoder], c.primes, sample, all, sampleTokens, least); n < least {
 			least, best, a.primes = n, c.encoder, c.primes
 		}
+	}
+	for _, g := range guesses {
+		for _, primes := range []bool{false, true}[:1+bit(flushes)] {
+			c := candidate{g, 0, primes}
+			c.misses = a.misses(encoders[g], primes, sample, all, firstTokens, firstMisses)
+			switch {
+			case least == 0 || c.misses == firstMisses:
+			case c.misses == 0:
+				try(c) // most likely it is the one
+			default:
+				fit = append(fit, c)
+			}
+		}
 		if least == 0 {
 			break
+		}
+	}
+	slices.SortStableFunc(fit, func(a, b candidate) int { return cmp.Compare(a.misses, b.misses) })
+	for _, c := range fit[:min(len(fit), 12)] {
+		if least > 0 {
+			try(c)
 		}
 	}
 	if best < 0 {
