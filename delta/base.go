@@ -332,10 +332,10 @@ func (a *applier) op(ctx context.Context, w io.Writer, o op, alone bool, made *s
 		s := a.d.plan.sources[o.ref]
 		path := s.places[a.base].path
 		if !s.file(a.base) {
-			if path == "" {
-				return fmt.Errorf("%w: source %d does not stand in this base", ErrInvalid, o.ref)
+			c, err := a.openStream(o.ref)
+			if err != nil {
+				return err
 			}
-			c := s.places[a.base].at.Open(a.files, path)
 			return copySection(w, c, path, o.off, o.size)
 		}
 		if alone && o.off == 0 && s.size == o.size {
@@ -434,12 +434,13 @@ func (a *applier) readSource(ctx context.Context, dst []byte, s span) ([]byte, e
 	if source.file(a.base) {
 		return a.files.Read(ctx, dst, at.path, s.off, s.size)
 	}
-	if at.path == "" {
-		return nil, fmt.Errorf("%w: source %d does not stand in this base", ErrInvalid, s.source)
+	c, err := a.openStream(s.source)
+	if err != nil {
+		return nil, err
 	}
 	n := len(dst)
 	dst = append(dst, make([]byte, s.size)...)
-	m, err := at.at.Open(a.files, at.path).ReadAt(dst[n:], s.off)
+	m, err := c.ReadAt(dst[n:], s.off)
 	if int64(m) < s.size {
 		if err == nil || errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
@@ -447,6 +448,15 @@ func (a *applier) readSource(ctx context.Context, dst []byte, s span) ([]byte, e
 		return dst, fmt.Errorf("%s: a member: %w", at.path, err)
 	}
 	return dst, nil
+}
+
+// openStream opens a source that is no file of this base.
+func (a *applier) openStream(source int) (tree.Content, error) {
+	at := a.d.plan.sources[source].places[a.base]
+	if at.path == "" {
+		return nil, fmt.Errorf("%w: source %d does not stand in this base", ErrInvalid, source)
+	}
+	return at.at.Open(a.files, at.path), nil
 }
 
 // stream writes a piece of a stream of the target.

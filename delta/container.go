@@ -33,15 +33,15 @@ func (p *places) note(x *expanded, i int, r *manifest.Recipe, layout []manifest.
 		switch op.Kind {
 		case manifest.OpSlice:
 			s := r.Streams[op.Stream]
-			if isBetween(s) {
+			if s.Between() {
 				p.between[space] = append(p.between[space], betweenPiece{off, op.Size, i, op.Stream, op.Off})
 			} else if op.Size == s.Size {
-				p.add(s.ID(), standing{space, off})
+				p.add(x.ids[i][op.Stream], standing{space, off})
 			}
 		case manifest.OpDeflate:
-			p.add(partID(r, op), standing{space, off})
+			p.add(partID(x.ids[i], op), standing{space, off})
 			in := append(within[:len(within):len(within)], off)
-			at := &manifest.Location{Within: in, Slices: []manifest.Slice{{Size: layoutSize(op.Inner)}}}
+			at := &manifest.Location{Within: in, Slices: []manifest.Slice{{Size: manifest.LayoutSize(op.Inner)}}}
 			path := fmt.Sprintf("%s\x00/\x00%v", x.entries[i].Path, in)
 			id := cas.Sum(fmt.Appendf(nil, "ferry space %s %v", x.entries[i].Digest.Hex(), in))
 			p.note(x, i, r, op.Inner, x.add(path, at.Size(), id, part{file: i, stream: -1, at: at}), in)
@@ -54,16 +54,6 @@ func (p *places) add(id cas.Digest, at standing) {
 	if _, ok := p.members[id]; !ok {
 		p.members[id] = at
 	}
-}
-
-// isBetween reports whether a stream is of what stands between members.
-func isBetween(s manifest.Stream) bool { return s.Name == "" }
-
-func layoutSize(layout []manifest.Op) (n int64) {
-	for _, op := range layout {
-		n += op.Size
-	}
-	return n
 }
 
 // at returns the piece between members that has the byte at off of a space.
@@ -120,36 +110,38 @@ type layouter struct {
 	err     error
 }
 
-// laid is an instruction, and of a copy, where it copies from; or a piece of a
-// stream of what stands between members, which has no instruction yet.
+// laid is an instruction, and of a copy, where it copies from; or a piece of what
+// stands between members, which has no instruction yet.
 type laid struct {
 	op
-	from   standing
-	stream int    // of a piece
-	piece  []byte // of a piece: its bytes, from op.off on in the stream
+	from  standing
+	piece []byte // the bytes of a piece
 }
+
+func (l laid) isCopy() bool { return l.kind == opCopy && l.piece == nil }
 
 func (l *layouter) layout(layout []manifest.Op) []op {
 	var all []laid
-	m := l.c.matchers[l.base]
+	members := l.c.matchers[l.base].places.members
+	ids := l.c.expanded.ids[l.file]
 	for _, o := range layout {
 		switch o.Kind {
 		case manifest.OpZero:
 			all = append(all, laid{op: op{kind: opZero, size: o.Size}})
 		case manifest.OpSlice:
 			s := l.recipe.Streams[o.Stream]
-			if isBetween(s) {
+			if s.Between() {
 				all = l.addPiece(all, o)
 				continue
 			}
-			if at, ok := m.places.members[s.ID()]; ok && o.Size == s.Size {
+			if at, ok := members[ids[o.Stream]]; ok && o.Size == s.Size {
 				l.c.expanded.streamPath(l.file, o.Stream) // is known to be there
 				all = l.addCopy(all, at, o.Size)
 				continue
 			}
 			all = append(all, laid{op: l.stream(l.c.expanded.addStream(l.file, o.Stream), o.Off, o.Size)})
 		case manifest.OpDeflate:
-			if at, ok := m.places.members[partID(l.recipe, o)]; ok {
+			if at, ok := members[partID(ids, o)]; ok {
 				l.know(o.Inner)
 				all = l.addCopy(all, at, o.Size)
 				continue
@@ -183,12 +175,12 @@ func (l *layouter) addPiece(all []laid, o manifest.Op) []laid {
 	if l.err != nil {
 		return all
 	}
-	p := laid{op: op{off: o.Off, size: o.Size}, stream: o.Stream, piece: data[o.Off : o.Off+o.Size]}
-	if n := len(all); n > 0 && all[n-1].kind == opCopy && all[n-1].piece == nil {
+	p := laid{op: op{size: o.Size}, piece: data[o.Off : o.Off+o.Size]}
+	if n := len(all); n > 0 && all[n-1].isCopy() {
 		last := &all[n-1]
-		k := int64(commonPrefix(p.piece, l.behind(last.from.entry, last.from.off+last.size)))
+		k := int64(commonFront(p.piece, l.behind(last.from.entry, last.from.off+last.size)))
 		last.size += k
-		p.off, p.size, p.piece = p.off+k, p.size-k, p.piece[k:]
+		p.size, p.piece = p.size-k, p.piece[k:]
 	}
 	if p.size == 0 {
 		return all
@@ -202,7 +194,7 @@ func (l *layouter) addCopy(all []laid, at standing, size int64) []laid {
 	n := len(all)
 	if n > 0 && all[n-1].piece != nil {
 		last := &all[n-1]
-		k := int64(commonSuffix(last.piece, l.before(at.entry, at.off)))
+		k := int64(commonBack(last.piece, l.before(at.entry, at.off)))
 		last.size, last.piece = last.size-k, last.piece[:last.size-k]
 		at.off, size = at.off-k, size+k
 		if last.size == 0 {
@@ -212,7 +204,7 @@ func (l *layouter) addCopy(all []laid, at standing, size int64) []laid {
 	}
 	if n > 0 {
 		last := &all[n-1]
-		if last.kind == opCopy && last.piece == nil && last.from.entry == at.entry && last.from.off+last.size == at.off {
+		if last.isCopy() && last.from.entry == at.entry && last.from.off+last.size == at.off {
 			last.size += size
 			return all
 		}
@@ -273,21 +265,11 @@ const maxBatch = 4 << 20
 // that stand where they do, and returns the instructions.
 func (l *layouter) gather(all []laid) []op {
 	m := l.c.matchers[l.base]
-	isCopy := func(k int) bool { return k >= 0 && k < len(all) && all[k].kind == opCopy && all[k].piece == nil }
-	spaces := map[int]bool{}
-	for k, o := range all {
-		if isCopy(k) {
-			spaces[o.from.entry] = true
-		}
-	}
-	if i, ok := m.byPath[l.c.expanded.entries[l.file].Path]; ok && m.base.recipes[i] != nil {
-		spaces[i] = true
-	}
-	ops := make([]op, 0, len(all))
+	isCopy := func(k int) bool { return k >= 0 && k < len(all) && all[k].isCopy() }
+	ops := make([]op, len(all))
 	var batches []*batch
-	var at []int // of each piece: its batch, by number of instruction
+	in := make([]*batch, len(all)) // of each piece
 	for k, o := range all {
-		at = append(at, -1)
 		if isCopy(k) {
 			o.ref, o.off = l.c.source(m.base.entries[o.from.entry].Digest, 1<<l.base), o.from.off
 		}
@@ -298,9 +280,9 @@ func (l *layouter) gather(all []laid) []op {
 				n++
 			}
 			g := batches[n-1]
+			in[k] = g
 			o.off = int64(len(g.data))
 			g.data = append(g.data, o.piece...)
-			at[k] = n - 1
 			if isCopy(k - 1) {
 				from := all[k-1].from
 				p, ok := m.places.at(from.entry, from.off+all[k-1].size)
@@ -311,23 +293,40 @@ func (l *layouter) gather(all []laid) []op {
 				p, ok := m.places.at(from.entry, from.off-1)
 				g.add(from.entry, p, ok)
 			}
-			for _, space := range sortedKeys(spaces) { // its last piece, such as a zip's directory
-				if pieces := m.places.between[space]; k == len(all)-1 && len(pieces) > 0 {
-					g.add(space, pieces[len(pieces)-1], true)
+			if k == len(all)-1 { // against the last ones, such as a zip's directory
+				for _, space := range l.spaces(all) {
+					if pieces := m.places.between[space]; len(pieces) > 0 {
+						g.add(space, pieces[len(pieces)-1], true)
+					}
 				}
 			}
 		}
-		ops = append(ops, o.op)
+		ops[k] = o.op
 	}
 	for _, g := range batches {
 		l.finish(g)
 	}
-	for k, b := range at {
-		if b >= 0 {
-			ops[k] = l.stream(batches[b].n, ops[k].off, ops[k].size)
+	for k, g := range in {
+		if g != nil {
+			ops[k] = l.stream(g.n, ops[k].off, ops[k].size)
 		}
 	}
 	return ops
+}
+
+// spaces returns the spaces that are copied from, and the base file of the same path.
+func (l *layouter) spaces(all []laid) []int {
+	m := l.c.matchers[l.base]
+	spaces := map[int]bool{}
+	for _, o := range all {
+		if o.isCopy() {
+			spaces[o.from.entry] = true
+		}
+	}
+	if i, ok := m.byPath[l.c.expanded.entries[l.file].Path]; ok && m.base.recipes[i] != nil {
+		spaces[i] = true
+	}
+	return sortedKeys(spaces)
 }
 
 // add adds a base piece of a space, once.
@@ -343,7 +342,7 @@ func (l *layouter) finish(g *batch) {
 	key := piecesKey{l.file, cas.Sum(g.data)}
 	n, ok := l.c.pieces[key]
 	if !ok {
-		n = l.c.expanded.addPieces(l.file, fmt.Sprintf("%s\x00/\x00%d", l.c.expanded.entries[l.file].Path, len(l.c.expanded.entries)), g.data, nil)
+		n = l.c.expanded.addPieces(l.file, fmt.Sprintf("%s\x00/\x00%d", l.c.expanded.entries[l.file].Path, len(l.c.expanded.entries)), g.data, key.digest, nil)
 		l.c.pieces[key] = n
 	}
 	g.n = n
@@ -410,20 +409,4 @@ func sortedKeys[V any](m map[int]V) []int {
 	}
 	slices.Sort(keys)
 	return keys
-}
-
-func commonPrefix(a, b []byte) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
-	}
-	return n
-}
-
-func commonSuffix(a, b []byte) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
-		n++
-	}
-	return n
 }

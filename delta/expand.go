@@ -24,8 +24,8 @@ type expanded struct {
 	parts     []part                      // entries[len(Manifest.Entries):]
 	recipes   map[int]*manifest.Recipe    // of container files, by entry
 	locations map[int][]manifest.Location // of their streams
+	ids       map[int][]cas.Digest        // of their streams
 	streams   map[[2]int]int              // entries by file and stream
-	byPath    map[string]int              // of parts
 	known     map[string]bool             // paths of streams, entries or not
 }
 
@@ -41,26 +41,26 @@ type part struct {
 func expand(v Version) *expanded {
 	return &expanded{
 		Version: v, entries: append([]manifest.Entry(nil), v.Manifest.Entries...), recipes: map[int]*manifest.Recipe{}, locations: map[int][]manifest.Location{},
-		streams: map[[2]int]int{}, byPath: map[string]int{}, known: map[string]bool{},
+		ids: map[int][]cas.Digest{}, streams: map[[2]int]int{}, known: map[string]bool{},
 	}
 }
 
 // recipe returns the recipe of a container file; nil of any other.
 func (x *expanded) recipe(ctx context.Context, i int) (*manifest.Recipe, error) {
 	r, err := x.Files.Recipe(ctx, x.entries[i])
-	if err != nil || len(r.Streams) < 2 && r.Plain() {
+	if err != nil || !r.Container() {
 		return nil, err
 	}
 	x.recipes[i], x.locations[i] = r, r.Locations()
+	for _, s := range r.Streams {
+		x.ids[i] = append(x.ids[i], s.ID())
+	}
 	return r, nil
 }
 
 // add makes a part an entry and returns its number.
 func (x *expanded) add(path string, size int64, id cas.Digest, p part) int {
 	n := len(x.entries)
-	if _, ok := x.byPath[path]; !ok {
-		x.byPath[path] = n
-	}
 	x.entries = append(x.entries, manifest.Entry{Path: path, Type: manifest.TypeFile, Size: size, Digest: id})
 	x.parts = append(x.parts, p)
 	return n
@@ -72,7 +72,7 @@ func (x *expanded) addStream(i, stream int) int {
 		return n
 	}
 	s := x.recipes[i].Streams[stream]
-	n := x.add(x.streamPath(i, stream), s.Size, s.ID(), part{file: i, stream: stream, at: &x.locations[i][stream]})
+	n := x.add(x.streamPath(i, stream), s.Size, x.ids[i][stream], part{file: i, stream: stream, at: &x.locations[i][stream]})
 	x.streams[[2]int{i, stream}] = n
 	return n
 }
@@ -84,19 +84,20 @@ func (x *expanded) streamPath(i, stream int) string {
 	return path
 }
 
-// addPieces makes pieces of what stands between members an entry.
-func (x *expanded) addPieces(i int, path string, data []byte, at *manifest.Location) int {
-	return x.add(path, int64(len(data)), cas.Sum(data), part{file: i, stream: -1, at: at, pieces: data})
+// addPieces makes pieces of what stands between members, of that digest, an entry.
+func (x *expanded) addPieces(i int, path string, data []byte, digest cas.Digest, at *manifest.Location) int {
+	return x.add(path, int64(len(data)), digest, part{file: i, stream: -1, at: at, pieces: data})
 }
 
-// partID identifies the bytes of a deflated member.
-func partID(r *manifest.Recipe, op manifest.Op) cas.Digest {
+// partID identifies the bytes of a deflated member of a container file, given the
+// identifiers of its streams.
+func partID(ids []cas.Digest, op manifest.Op) cas.Digest {
 	h := blake3.New()
 	var add func(op manifest.Op)
 	add = func(op manifest.Op) {
 		h.Write(binary.LittleEndian.AppendUint64([]byte{byte(op.Kind)}, uint64(op.Size)))
 		if op.Kind == manifest.OpSlice {
-			id := r.Streams[op.Stream].ID()
+			id := ids[op.Stream]
 			h.Write(binary.LittleEndian.AppendUint64(id[:], uint64(op.Off)))
 			return
 		}

@@ -146,10 +146,7 @@ func (c *creator) infoFile(ch manifest.Change, entry int, programs map[int]*prog
 		f.Copied = f.Size
 		return f
 	}
-	sum := costSum{kinds: map[string]bool{}}
-	for _, o := range g.ops {
-		c.sum(&sum, o)
-	}
+	sum := c.sum(g)
 	seen := map[int]bool{}
 	eachOp(g.ops, func(o op) {
 		if n := len(c.target.Manifest.Entries) + o.ref; o.kind == opStream && !seen[n] {
@@ -173,10 +170,7 @@ func (c *creator) infoMember(f *InfoFile, entry int, g *program, whole *costSum)
 	if g == nil {
 		return
 	}
-	sum := costSum{kinds: map[string]bool{}}
-	for _, o := range g.ops {
-		c.sum(&sum, o)
-	}
+	sum := c.sum(g)
 	whole.copied, whole.zero, whole.literal, whole.cost = whole.copied+sum.copied, whole.zero+sum.zero, whole.literal+sum.literal, whole.cost+sum.cost
 	for k := range sum.kinds {
 		whole.kinds[k] = true
@@ -190,12 +184,11 @@ func (c *creator) infoMember(f *InfoFile, entry int, g *program, whole *costSum)
 			m.From = label(c.matchers[0].base.entries[k].Path)
 		}
 	}
-	if p, _ := c.expanded.part(entry); p.stream >= 0 {
+	p, _ := c.expanded.part(entry)
+	if p.stream >= 0 {
 		m.Name = c.expanded.recipes[p.file].Streams[p.stream].Name
-	} else {
-		m.From = ""
 	}
-	if m.From == label(c.expanded.entries[entry].Path) {
+	if p.stream < 0 || m.From == label(c.expanded.entries[entry].Path) {
 		m.From = ""
 	}
 	f.Members = append(f.Members, m)
@@ -209,24 +202,26 @@ type costSum struct {
 	dict                        bool // there is such a one
 }
 
-func (c *creator) sum(s *costSum, o op) {
-	switch o.kind {
-	case opCopy:
-		s.copied += o.size
-	case opZero:
-		s.zero += o.size
-	case opWindow:
-		w := c.plan.windows[o.ref]
-		s.literal += o.size
-		s.cost += int64(c.costs[o.ref]) * o.size / int64(w.plain)
-		s.kinds[w.kind.String()] = true
-		if len(w.dict) > 0 && !s.dict {
-			s.from, s.dict = w.dict[0].source, true
+// sum sums up a program, but for the streams that it names.
+func (c *creator) sum(g *program) costSum {
+	s := costSum{kinds: map[string]bool{}}
+	eachOp(g.ops, func(o op) {
+		switch o.kind {
+		case opCopy:
+			s.copied += o.size
+		case opZero:
+			s.zero += o.size
+		case opWindow:
+			w := c.plan.windows[o.ref]
+			s.literal += o.size
+			s.cost += int64(c.costs[o.ref]) * o.size / int64(w.plain)
+			s.kinds[w.kind.String()] = true
+			if len(w.dict) > 0 && !s.dict {
+				s.from, s.dict = w.dict[0].source, true
+			}
 		}
-	}
-	for _, inner := range o.inner {
-		c.sum(s, inner)
-	}
+	})
+	return s
 }
 
 // otherPath returns where a source stands in the first base, if not at path.

@@ -90,7 +90,7 @@ func (m *matcher) expand(ctx context.Context, i int) error {
 		return err
 	}
 	for k, s := range r.Streams {
-		if !isBetween(s) { // of what is between them, only pieces are looked at
+		if !s.Between() { // of what is between them, only pieces are looked at
 			m.base.addStream(i, k)
 		}
 	}
@@ -100,7 +100,8 @@ func (m *matcher) expand(ctx context.Context, i int) error {
 
 // addPieces makes pieces of what stands between members of the base an entry.
 func (m *matcher) addPieces(file int, path string, data []byte, at *manifest.Location) {
-	m.index(m.base.addPieces(file, path, data, at), []manifest.Chunk{{Size: int64(len(data)), Key: cas.Sum(data)}})
+	digest := cas.Sum(data)
+	m.index(m.base.addPieces(file, path, data, digest, at), []manifest.Chunk{{Size: int64(len(data)), Key: digest}})
 }
 
 // index makes an entry of the base known, cut like that.
@@ -241,17 +242,22 @@ func (m *matcher) nearestName(p string) int {
 // commonBytes counts the bytes that a and b share at the front and at the back.
 func commonBytes(a, b string) int {
 	n := commonFront(a, b)
-	m := 0
-	for m < len(a)-n && m < len(b)-n && a[len(a)-1-m] == b[len(b)-1-m] {
-		m++
-	}
-	return n + m
+	return n + commonBack(a[n:], b[n:])
 }
 
 // commonFront counts the bytes that a and b share at the front.
-func commonFront(a, b string) int {
+func commonFront[T string | []byte](a, b T) int {
 	n := 0
 	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// commonBack counts the bytes that a and b share at the back.
+func commonBack[T string | []byte](a, b T) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[len(a)-1-n] == b[len(b)-1-n] {
 		n++
 	}
 	return n

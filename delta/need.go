@@ -109,7 +109,7 @@ func (c *creator) need(ctx context.Context) (*need, error) {
 	n := &need{Format: needFormat}
 	ranges := map[int][]needRange{}
 	for i, extents := range c.readExtents() {
-		if !slices.ContainsFunc(c.plan.sources[i].places, func(at sourcePlace) bool { return at.path != "" && at.at == nil }) {
+		if !slices.ContainsFunc(c.plan.sources[i].places, sourcePlace.file) {
 			continue // the container file around it is what is needed
 		}
 		var err error

@@ -105,14 +105,11 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 		if name != v.Ref.Name {
 			name, l = v.Ref.Name, lineage{byPath: map[string]storedFile{}}
 		}
-		if m, err = manifest.Deep(ctx, m, a.Recipe); err != nil {
-			return nil, fmt.Errorf("%s: %w", v.Ref, err)
-		}
-		files, err := filesOf(ctx, a, v.Manifest)
+		files, here, err := filesOf(ctx, a, m)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
-		l.next(m)
+		l.next(here)
 		for _, f := range files {
 			if f.Size < minDerivable || f.Size > maxDerivable || done[f.Digest] {
 				continue
@@ -126,32 +123,37 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 	return jobs, nil
 }
 
-// filesOf returns the files of a version, of container files their members.
-func filesOf(ctx context.Context, a *manifest.Archive, id cas.Digest) ([]storedFile, error) {
-	m, err := a.Manifest(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	var files []storedFile
+// filesOf returns the files of a version that are not small, of container files their
+// members; and the paths of all that is in it.
+func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (files []storedFile, here map[string]bool, err error) {
+	here = map[string]bool{}
 	for _, e := range m.Entries {
-		if e.Type != manifest.TypeFile || e.Size < minDerivable {
+		here[e.Path] = true
+		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
 		r, err := a.Recipe(ctx, e)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if len(r.Streams) < 2 && r.Plain() {
-			files = append(files, storedFile{e, r.Streams[0].Runs})
+		if !r.Container() {
+			if e.Size >= minDerivable {
+				files = append(files, storedFile{e, r.Streams[0].Runs})
+			}
 			continue
 		}
 		for _, s := range r.Streams {
-			if s.Name != "" {
-				files = append(files, storedFile{manifest.Entry{Path: e.Path + "!" + s.Name, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
+			if s.Between() {
+				continue
+			}
+			path := e.Path + "!" + s.Name
+			here[path] = true
+			if e.Size >= minDerivable {
+				files = append(files, storedFile{manifest.Entry{Path: path, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
 			}
 		}
 	}
-	return files, nil
+	return files, here, nil
 }
 
 // lineage follows files through the versions of a package.
@@ -160,11 +162,11 @@ type lineage struct {
 	gone   map[string][]string   // by base name: paths of the versions before that this one lacks
 }
 
-// next begins a version.
-func (l *lineage) next(m *manifest.Manifest) {
+// next begins a version that has files at the paths here.
+func (l *lineage) next(here map[string]bool) {
 	l.gone = map[string][]string{}
 	for p := range l.byPath {
-		if _, ok := m.Find(p); !ok {
+		if !here[p] {
 			l.gone[path.Base(p)] = append(l.gone[path.Base(p)], p)
 		}
 	}

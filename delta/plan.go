@@ -41,8 +41,11 @@ type sourcePlace struct {
 	at   *manifest.Location // of a stream, in the file
 }
 
+// file reports whether the place is that of a file.
+func (p sourcePlace) file() bool { return p.path != "" && p.at == nil }
+
 // file reports whether the source is a file in that base.
-func (s source) file(base int) bool { return s.places[base].path != "" && s.places[base].at == nil }
+func (s source) file(base int) bool { return s.places[base].file() }
 
 // window is a run of new bytes, coded on its own against pieces of sources.
 type window struct {

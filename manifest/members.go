@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
@@ -94,11 +95,11 @@ func Deep(ctx context.Context, m *Manifest, recipe func(ctx context.Context, e E
 		if err != nil {
 			return nil, err
 		}
-		if len(r.Streams) < 2 && r.Plain() {
+		if !r.Container() {
 			continue
 		}
 		for _, s := range r.Streams {
-			if s.Name != "" {
+			if !s.Between() {
 				deep.Entries = append(deep.Entries, Entry{Path: e.Path + "!" + s.Name, Type: TypeFile, Size: s.Size, Digest: s.ID()})
 			}
 		}
@@ -113,7 +114,7 @@ func Deep(ctx context.Context, m *Manifest, recipe func(ctx context.Context, e E
 // file that was not taken apart.
 func (a *Archive) DamagedMembers(ctx context.Context, e Entry, damaged io.Reader) ([]string, error) {
 	r, err := a.Recipe(ctx, e)
-	if err != nil || len(r.Streams) < 2 && r.Plain() {
+	if err != nil || !r.Container() {
 		return nil, err
 	}
 	right, err := a.Open(ctx, e)
@@ -168,11 +169,15 @@ func (r *Recipe) memberName(op Op) string {
 func NewMembers(ctx context.Context, open func(ctx context.Context, path string) (tree.Content, error)) *tree.Cache {
 	var cache *tree.Cache
 	cache = tree.NewCache(ctx, func(ctx context.Context, key string) (c tree.Content, err error) {
-		i := strings.LastIndexByte(key, withinMark)
+		i := strings.LastIndex(key, withinMark)
 		if i < 0 {
 			return open(ctx, key)
 		}
-		path, off := key[:i], parseOffset(key[i+1:])
+		path := key[:i]
+		off, err := strconv.ParseInt(key[i+1:], 10, 64)
+		if err != nil {
+			return nil, err
+		}
 		err = cache.With(ctx, path, func(around tree.Content) error {
 			if off > around.Size() {
 				return fmt.Errorf("%s: offset %d: %w", path, off, io.ErrUnexpectedEOF)
@@ -187,25 +192,12 @@ func NewMembers(ctx context.Context, open func(ctx context.Context, path string)
 }
 
 // withinMark stands in no path: what follows is an offset.
-const withinMark = 0
-
-func parseOffset(s string) int64 {
-	v := int64(0)
-	for _, c := range []byte(s) {
-		v = v<<7 | int64(c&0x7f)
-	}
-	return v
-}
+const withinMark = "\x00"
 
 // key returns the key of what the slices stand in.
 func (l Location) key(path string) string {
 	for _, off := range l.Within {
-		path += string(rune(withinMark))
-		var digits []byte
-		for ; off > 0; off >>= 7 {
-			digits = append([]byte{byte(off) | 0x80}, digits...)
-		}
-		path += string(digits)
+		path += withinMark + strconv.FormatInt(off, 10)
 	}
 	return path
 }

@@ -79,7 +79,7 @@ func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) (err erro
 		case OpSlice:
 			err = b.slice(ctx, p, op)
 		case OpDeflate:
-			err = p.Encode(op.Size, sizeOf(op.Inner), op.Reconstruction, func(w io.Writer) error { return b.write(ctx, w, op.Inner) })
+			err = p.Encode(op.Size, LayoutSize(op.Inner), op.Reconstruction, func(w io.Writer) error { return b.write(ctx, w, op.Inner) })
 		}
 		if err != nil {
 			return err
@@ -88,8 +88,8 @@ func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) (err erro
 	return nil
 }
 
-// sizeOf returns how many bytes a layout gives.
-func sizeOf(layout []Op) (n int64) {
+// LayoutSize returns how many bytes a layout gives.
+func LayoutSize(layout []Op) (n int64) {
 	for _, op := range layout {
 		n += op.Size
 	}

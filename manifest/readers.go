@@ -221,7 +221,7 @@ func (in *ingest) takesApart(ctx context.Context, digest cas.Digest, size int64)
 		return in.opts.Members
 	}
 	r, err := in.archive.recipe(ctx, digest, size)
-	return err != nil || !r.Plain() || len(r.Streams) > 1
+	return err != nil || r.Container()
 }
 
 // splitOptions say how containers are taken apart.
@@ -348,16 +348,13 @@ func (r *readers) split(it *item, size int64) error {
 		}
 		at = spool
 	}
-	it.stream = &struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(at, 0, size), at}
+	it.stream = &spoolReader{io.NewSectionReader(at, 0, size), at}
 	var err error
 	it.layout, err = container.Split(r.ctx, at, size, splitOptions)
 	return err
 }
 
-// spoolReader reads a spooled file, from its start or anywhere.
+// spoolReader reads a file that is spooled, or on disk, from its start or anywhere.
 type spoolReader struct {
 	*io.SectionReader
 	io.Closer

@@ -30,6 +30,10 @@ type Stream struct {
 	Runs []Run
 }
 
+// Between reports whether a container file's stream is of what stands between its
+// members.
+func (s Stream) Between() bool { return s.Name == "" }
+
 // Run is a piece of a stream: a chunk, or zeros.
 type Run struct {
 	Key  cas.Digest // zero for a run of zeros
@@ -76,6 +80,9 @@ func plainRecipe(digest cas.Digest, size int64, runs []Run) *Recipe {
 		Layout:  []Op{{Kind: OpSlice, Size: size}},
 	}
 }
+
+// Container reports whether the file is taken apart into members.
+func (r *Recipe) Container() bool { return len(r.Streams) > 1 || !r.Plain() }
 
 // isChunk reports whether the file is one chunk, or empty: it needs no recipe.
 func (r *Recipe) isChunk() bool {

@@ -75,7 +75,7 @@ func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p 
 		if err != nil {
 			break
 		}
-		n, err := s.deflated(ctx, io.NewSectionReader(r, at+head, size-at-head), place{p.name, p.depth + 1, p.budget})
+		n, err := s.deflated(ctx, io.NewSectionReader(r, at+head, size-at-head), p.inside(""))
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func tarMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ p
 		if err != nil {
 			return members, source.err
 		}
-		if h.Typeflag != tar.TypeReg || h.Size == 0 || isSparse(h) {
+		if h.Typeflag != tar.TypeReg || h.Size == 0 || Sparse(h) {
 			continue
 		}
 		off, err := section.Seek(0, io.SeekCurrent)
@@ -223,9 +223,9 @@ type seekingReader struct {
 	io.Seeker
 }
 
-// isSparse reports whether a member's bytes are stored as a map of pieces: GNU's
-// old format by its type, the PAX formats by their records.
-func isSparse(h *tar.Header) bool {
+// Sparse reports whether a member of a tar is stored as a map of pieces: GNU's old
+// format by its type, the PAX formats by their records.
+func Sparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
 	}

@@ -5,6 +5,7 @@
 package container
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -78,11 +79,7 @@ func (w *walk) parts(r io.Reader, parts []Part) error {
 
 func (w *walk) part(r io.Reader, p Part) error {
 	if p.Deflated() {
-		plain := flate.NewReader(r)
-		if err := w.parts(plain, p.Inner); err != nil {
-			return err
-		}
-		return nil
+		return w.parts(flate.NewReader(r), p.Inner)
 	}
 	size := w.layout.Streams[p.Stream].Size
 	if p.Size == size {
@@ -100,19 +97,7 @@ func (w *walk) part(r io.Reader, p Part) error {
 	w.collected[p.Stream] = data
 	if int64(len(data)) == size {
 		delete(w.collected, p.Stream)
-		return w.each(p.Stream, &sliceReader{data})
+		return w.each(p.Stream, bytes.NewReader(data))
 	}
 	return nil
-}
-
-// sliceReader reads bytes that it owns.
-type sliceReader struct{ b []byte }
-
-func (r *sliceReader) Read(p []byte) (int, error) {
-	if len(r.b) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, r.b)
-	r.b = r.b[n:]
-	return n, nil
 }

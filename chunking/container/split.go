@@ -172,12 +172,12 @@ func (s *splitter) space(ctx context.Context, r io.ReaderAt, size int64, at plac
 	if err := s.resolve(ctx, r, size, members, at); err != nil {
 		return whole, err
 	}
-	end, any := int64(0), false
+	end, apart := int64(0), false
 	for _, m := range members {
 		if m.off > end {
 			whole.inner = append(whole.inner, node{size: m.off - end, between: true})
 		}
-		any = any || !m.node.between
+		apart = apart || !m.node.between
 		if m.node.inner != nil && m.node.reconstruction == nil {
 			whole.inner = append(whole.inner, m.node.inner...) // a container that is stored as it is
 		} else {
@@ -188,7 +188,7 @@ func (s *splitter) space(ctx context.Context, r io.ReaderAt, size int64, at plac
 	if end < size {
 		whole.inner = append(whole.inner, node{size: size - end, between: true})
 	}
-	if !any {
+	if !apart {
 		whole.inner = nil
 	}
 	return whole, nil
@@ -259,9 +259,6 @@ func (s *splitter) member(ctx context.Context, r io.ReaderAt, m *member, at plac
 	case m.opaque:
 	case m.deflated:
 		m.node, err = s.deflated(ctx, section, at)
-		if m.node.reconstruction == nil {
-			m.node.size = m.size
-		}
 	default:
 		m.node, err = s.space(ctx, section, m.size, at)
 	}
@@ -351,22 +348,19 @@ func (w *sniffer) Write(p []byte) (int, error) {
 	if w.left -= int64(len(p)); w.left < 0 {
 		return 0, errTooLarge
 	}
+	out := p
 	if !w.decided {
 		w.head = append(w.head, p...)
 		if len(w.head) < Head {
 			return len(p), nil
 		}
 		w.decide()
-		if w.w != nil {
-			if _, err := w.w.Write(w.head); err != nil {
-				return 0, err
-			}
-		}
-		w.head = nil
-		return len(p), nil
+		out, w.head = w.head, nil
 	}
 	if w.w != nil {
-		return w.w.Write(p)
+		if _, err := w.w.Write(out); err != nil {
+			return 0, err
+		}
 	}
 	return len(p), nil
 }
@@ -448,7 +442,7 @@ func (l *Layout) number(nodes []node, between *collector, c *counts) []Part {
 				l.Streams = append(l.Streams, Stream{})
 			}
 			s := &l.Streams[between.stream]
-			if k := len(parts) - 1; k >= 0 && !parts[k].Deflated() && parts[k].Stream == between.stream && s.Size > 0 {
+			if k := len(parts) - 1; k >= 0 && !parts[k].Deflated() && parts[k].Stream == between.stream {
 				parts[k].Size += n.size
 				s.Size += n.size
 				continue

@@ -76,7 +76,6 @@ type analysis struct {
 	out   []byte
 
 	p       *predictor
-	encoder int
 	primes  bool     // at flushes
 	usual   int      // tokens of a block
 	blocks  []*block // read and not yet compared
@@ -104,7 +103,7 @@ type block struct {
 	since       int // tokens since the last one
 }
 
-// sampled bounds what is read before an encoder is chosen.
+// Bounds of what is read before an encoder is chosen, and of the first look at it.
 const (
 	sampleTokens = 48 << 10
 	samplePlain  = 2 << 20
@@ -223,7 +222,7 @@ func (a *analysis) choose(sample []byte, all bool) error {
 	if best < 0 {
 		return ErrCostly
 	}
-	a.encoder, a.p = best, newPredictor(encoders[best])
+	a.p = newPredictor(encoders[best])
 	a.out = append(a.out, version, byte(best))
 	a.out = binary.AppendUvarint(a.out, uint64(a.usual))
 	return nil
@@ -245,17 +244,8 @@ func (a *analysis) misses(e encoder, primes bool, sample []byte, all bool, token
 	p.last = all
 	n := 0
 	for _, b := range a.blocks {
-		if b.kind == kindStored {
-			if !p.ready(b.stored) {
-				return n
-			}
-			p.skip(b.stored)
-			if primes && b.stored == 0 {
-				p.prime()
-			}
-		}
-		if b.forgets() {
-			p.forget()
+		if ready, _ := b.begin(p, primes); !ready {
+			return n
 		}
 		for _, t := range b.tokens {
 			if tokens--; !p.ready(0) || tokens < 0 {
@@ -276,18 +266,12 @@ func (a *analysis) misses(e encoder, primes bool, sample []byte, all bool, token
 func (a *analysis) compare() error {
 	for len(a.blocks) > 0 {
 		b := a.blocks[0]
-		if b.kind == kindStored {
-			if !a.p.ready(b.stored) {
+		if b.done == 0 {
+			ready, forgot := b.begin(a.p, a.primes)
+			if !ready {
 				return nil
 			}
-			a.p.skip(b.stored)
-			if a.primes && b.stored == 0 {
-				a.p.prime()
-			}
-		}
-		if b.done == 0 && b.forgets() {
-			a.p.forget()
-			b.forgot = true
+			b.forgot = b.forgot || forgot
 		}
 		for b.done < len(b.tokens) {
 			if !a.p.ready(0) {
@@ -319,6 +303,24 @@ func (a *analysis) compare() error {
 		return ErrCostly
 	}
 	return nil
+}
+
+// begin moves p past the stored bytes of a block, or to its first token. It reports
+// whether p has all that this takes, and whether p forgot what is before the block.
+func (b *block) begin(p *predictor, primes bool) (ready, forgot bool) {
+	if b.kind == kindStored {
+		if !p.ready(b.stored) {
+			return false, false
+		}
+		p.skip(b.stored)
+		if primes && b.stored == 0 {
+			p.prime()
+		}
+	}
+	if forgot = b.forgets(); forgot {
+		p.forget()
+	}
+	return true, forgot
 }
 
 // forgets reports whether the encoder most likely forgot all before the block: there

@@ -125,7 +125,7 @@ func (p *predictor) hashAt(i int) uint32 {
 		return (uint32(b[0])<<(2*p.shift) ^ uint32(b[1])<<p.shift ^ uint32(b[2])) & (1<<p.hashBits - 1)
 	case hashCRC3:
 		b := p.buf[i : i+3]
-		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][0]) & (1<<p.hashBits - 1)
+		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]]) & (1<<p.hashBits - 1)
 	case hashCRC4:
 		b := p.buf[i : i+4]
 		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][b[3]]) & (1<<p.hashBits - 1)

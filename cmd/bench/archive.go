@@ -5,7 +5,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 )
 
 // product is one product in many releases, each a rebuild of its programs.
@@ -19,10 +18,11 @@ var product = struct {
 
 // archives measures what stores make of many releases of one product.
 func (b *bench) archives() error {
-	trees := b.path("releases")
 	var plain int64
+	var dirs []string
 	for _, release := range product.releases {
-		dir := filepath.Join(trees, release)
+		dir := b.path("releases", release)
+		dirs = append(dirs, dir)
 		err := once(dir, func(dir string) error { return b.npm(product.name, release, dir) })
 		if err != nil {
 			return err
@@ -30,29 +30,16 @@ func (b *bench) archives() error {
 		plain += size(dir)
 	}
 	fmt.Printf("\n### %d releases of %s, %d bytes\n\n| store | wall s | CPU s | peak MiB | bytes |\n|---|---|---|---|---|\n", len(product.releases), product.name, plain)
-	var dirs []string
-	for _, release := range product.releases {
-		dirs = append(dirs, filepath.Join(trees, release))
-	}
 	best, err := b.peerStores(dirs)
 	if err != nil {
 		return err
 	}
-	ferry := func(args ...string) []string {
-		return append([]string{b.ferry, "--store", b.path("s4")}, args...)
+	if _, err := b.addAll(dirs); err != nil {
+		return err
 	}
-	var s sample
-	for i, dir := range dirs {
-		added, err := b.command(ferry("add", dir, "esbuild@"+product.releases[i])...)
-		if err != nil {
-			return err
-		}
-		s.add(added)
-	}
-	storeRow("ferry add", s, size(b.path("s4")))
-	last := "esbuild@" + product.releases[len(product.releases)-1]
+	last := archived(len(dirs) - 1)
 	export := func(name string) error {
-		s, err := b.median(b.remove("out4"), ferry("export", last, "-o", b.path("out4"))...)
+		s, err := b.median(b.remove("out4"), b.archive("export", last, "-o", b.path("out4"))...)
 		if err == nil {
 			storeRow(name, s, size(b.path("out4")))
 		}
@@ -61,29 +48,62 @@ func (b *bench) archives() error {
 	if err := export("ferry export of the last, before"); err != nil {
 		return err
 	}
-	if s, err = b.command(ferry("optimize")...); err != nil {
-		return err
-	}
-	pruned, err := b.command(ferry("prune", "--grace", "0")...)
+	stored, err := b.optimize()
 	if err != nil {
 		return err
 	}
-	s.add(pruned)
-	stored := size(b.path("s4"))
-	storeRow("ferry optimize and prune", s, stored)
 	if err := export("ferry export of the last, after"); err != nil {
 		return err
 	}
-	if _, err := b.command(ferry("check", "--read-data")...); err != nil {
+	if _, err := b.command(b.archive("check", "--read-data")...); err != nil {
 		return err
 	}
-	for _, release := range product.releases {
-		if _, err := b.command(ferry("verify", "esbuild@"+release)...); err != nil {
+	for i := range dirs {
+		if _, err := b.command(b.archive("verify", archived(i))...); err != nil {
 			return err
 		}
 	}
 	fmt.Printf("\nferry ÷ best peer: %.3f\n", float64(stored)/float64(best))
 	return nil
+}
+
+// archive is a ferry command line on the store of releases.
+func (b *bench) archive(args ...string) []string {
+	return append([]string{b.ferry, "--store", b.path("s4")}, args...)
+}
+
+// archived is what release i is called in that store.
+func archived(i int) string { return fmt.Sprint("p@", i) }
+
+// addAll adds releases, prints what that takes, and returns the store's size.
+func (b *bench) addAll(dirs []string) (int64, error) {
+	var sum sample
+	for i, dir := range dirs {
+		s, err := b.command(b.archive("add", dir, archived(i))...)
+		if err != nil {
+			return 0, err
+		}
+		sum.add(s)
+	}
+	stored := size(b.path("s4"))
+	storeRow("ferry add", sum, stored)
+	return stored, nil
+}
+
+// optimize optimizes the store, prints what that takes, and returns its size.
+func (b *bench) optimize() (int64, error) {
+	sum, err := b.command(b.archive("optimize")...)
+	if err != nil {
+		return 0, err
+	}
+	pruned, err := b.command(b.archive("prune", "--grace", "0")...)
+	if err != nil {
+		return 0, err
+	}
+	sum.add(pruned)
+	stored := size(b.path("s4"))
+	storeRow("ferry optimize and prune", sum, stored)
+	return stored, nil
 }
 
 // peerStores puts folders into stores of other tools, prints what that takes, and

@@ -191,29 +191,17 @@ func (b *bench) nestedStore() error {
 	if err != nil {
 		return err
 	}
-	ferry := func(args ...string) []string { return append([]string{b.ferry, "--store", b.path("s4")}, args...) }
-	var sum sample
-	for i, dir := range releases {
-		s, err := b.command(ferry("add", dir, fmt.Sprintf("p@%d", i))...)
-		if err != nil {
-			return err
-		}
-		sum.add(s)
-	}
-	stored := size(b.path("s4"))
-	storeRow("ferry add", sum, stored)
-	fmt.Printf("\nferry ÷ best peer: %.3f\n", float64(stored)/float64(best))
-	if sum, err = b.command(ferry("optimize")...); err != nil {
-		return err
-	}
-	pruned, err := b.command(ferry("prune", "--grace", "0")...)
+	stored, err := b.addAll(releases)
 	if err != nil {
 		return err
 	}
-	sum.add(pruned)
-	storeRow("ferry optimize and prune", sum, size(b.path("s4")))
+	fmt.Printf("\nferry ÷ best peer: %.3f\n", float64(stored)/float64(best))
+	if _, err := b.optimize(); err != nil {
+		return err
+	}
 	b.remove("out4")()
-	if sum, err = b.command(ferry("export", "p@2", "-o", b.path("out4"))...); err != nil {
+	sum, err := b.command(b.archive("export", archived(2), "-o", b.path("out4"))...)
+	if err != nil {
 		return err
 	}
 	storeRow("ferry export", sum, size(b.path("out4")))

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"ferry/chunking/container"
 )
 
 // tarTree is a tar that is not compressed: its members can be read at random.
@@ -56,26 +58,12 @@ func (t *tarTree) walk(ctx context.Context, fn func(Node, tarMember, io.Reader) 
 		if err != nil {
 			return err
 		}
-		m := tarMember{off: off, size: h.Size, sparse: isSparse(h)}
+		m := tarMember{off: off, size: h.Size, sparse: container.Sparse(h)}
 		if n.Kind == HardLink {
 			m.link = n.Link
 		}
 		return fn(n, m, content)
 	})
-}
-
-// isSparse reports whether a member's bytes are stored as a map of pieces: GNU's
-// old format by its type, the PAX formats by their records.
-func isSparse(h *tar.Header) bool {
-	if h.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }
 
 func (t *tarTree) Open(ctx context.Context, path string) (io.ReadCloser, error) {
