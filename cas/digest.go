@@ -46,6 +46,11 @@ func (h *Hasher) Reset() { h.h.Reset() }
 // String returns the text form, "blake3:" and 64 lower-case hexadecimal digits.
 func (d Digest) String() string { return digestPrefix + hex.EncodeToString(d[:]) }
 
+// AppendText appends the text form. It implements encoding.TextAppender.
+func (d Digest) AppendText(b []byte) ([]byte, error) {
+	return hex.AppendEncode(append(b, digestPrefix...), d[:]), nil
+}
+
 // Hex returns the 64 lower-case hexadecimal digits, as used in object names.
 func (d Digest) Hex() string { return hex.EncodeToString(d[:]) }
 

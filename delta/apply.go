@@ -15,21 +15,64 @@ import (
 	"ferry/manifest/place"
 )
 
-// Apply makes the target in a new folder from base, which is only read. The
+// Apply is ApplyRules for a delta without rules.
+func Apply(ctx context.Context, d *Delta, base Base, target string, opts place.Options) (place.Stats, error) {
+	r, err := ApplyRules(ctx, d, base, target, ApplyOptions{Options: opts})
+	return r.Stats, err
+}
+
+// ApplyOptions say how to make a target in a new folder.
+type ApplyOptions struct {
+	place.Options
+	// Match knows the delta's rules; it is needed when there are any.
+	Match Matcher
+	// Name is what to call the base in messages, such as its path.
+	Name string
+	// Force goes on when the base says that it is another version. What is read of it
+	// is verified all the same.
+	Force bool
+}
+
+// ApplyReport says what was made.
+type ApplyReport struct {
+	place.Stats
+	// Preserved lists files of the base that are its own by the delta's rules: those Kept
+	// are in the new folder as they are in the base.
+	Preserved []Modified `json:"preserved,omitempty"`
+	// Forced says what was passed over by force.
+	Forced string `json:"forced,omitempty"`
+}
+
+// ApplyRules makes the target in a new folder from base, which is only read. The
 // folder must not exist or be empty; interrupted, the same call goes on. Errors:
 // [*BaseMismatchError] when the base is another or differs where it is read,
 // ErrInvalid when the delta is damaged, [place.ErrExists] and [*place.SpaceError].
-func Apply(ctx context.Context, d *Delta, base Base, target string, opts place.Options) (place.Stats, error) {
-	a, err := newApplier(ctx, d, base)
+func ApplyRules(ctx context.Context, d *Delta, base Base, target string, opts ApplyOptions) (ApplyReport, error) {
+	var r ApplyReport
+	keep, err := opts.Match.compile(d.Info.Preserve)
 	if err != nil {
-		return place.Stats{}, err
+		return r, err
+	}
+	if r.Forced, err = forced(d.checkNumber(ctx, base, opts.Name), opts.Force); err != nil {
+		return r, err
+	}
+	a, err := newApplier(ctx, d, base, keep)
+	if err != nil {
+		return r, err
 	}
 	defer a.close()
 	m, err := a.complete(ctx)
 	if err != nil {
-		return place.Stats{}, err
+		return r, err
 	}
-	return place.Tree(ctx, target, m, a.fillOrDiagnose, opts)
+	fill := a.fillOrDiagnose
+	if len(d.Info.Preserve) > 0 {
+		if m, fill, r.Preserved, err = a.preserve(ctx, base, m); err != nil {
+			return r, err
+		}
+	}
+	r.Stats, err = place.Tree(ctx, target, m, fill, opts.Options)
+	return r, err
 }
 
 // complete returns the target's whole manifest, after comparing the base's files

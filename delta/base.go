@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"ferry/cas"
+	"ferry/cas/durable"
 	"ferry/chunking/deflate"
 	"ferry/manifest"
 	"ferry/manifest/place"
@@ -77,8 +78,9 @@ type applier struct {
 	d        *Delta
 	base     int // of the plan
 	files    *tree.Cache
-	programs map[string]*program // by path; of that base
-	streams  map[int]*program    // by number; of that base
+	keep     func(path string) bool // whether a site may have its own there
+	programs map[string]*program    // by path; of that base
+	streams  map[int]*program       // by number; of that base
 	windows  windowCache
 
 	sourcesMu sync.Mutex
@@ -87,7 +89,7 @@ type applier struct {
 
 // newApplier chooses the base of the delta that b looks like, by the sizes of
 // the files that are read. The error is a [*BaseMismatchError] when none fits.
-func newApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
+func newApplier(ctx context.Context, d *Delta, b Base, keep func(path string) bool) (*applier, error) {
 	sizes, err := b.Sizes(ctx)
 	if err != nil {
 		return nil, err
@@ -95,7 +97,7 @@ func newApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 	var first error
 	var fit []*applier
 	for i := range d.plan.bases {
-		a := applierFor(ctx, d, i, b)
+		a := applierFor(ctx, d, i, b, keep)
 		misfits := a.misfits(sizes)
 		if len(misfits) == 0 {
 			fit = append(fit, a)
@@ -114,7 +116,7 @@ func newApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 
 // nearestApplier chooses the base of the delta that b looks most like, for a tree
 // in which a site may have changed files.
-func nearestApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
+func nearestApplier(ctx context.Context, d *Delta, b Base, keep func(path string) bool) (*applier, error) {
 	sizes, err := b.Sizes(ctx)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func nearestApplier(ctx context.Context, d *Delta, b Base) (*applier, error) {
 	var best []*applier
 	least := 0
 	for i := range d.plan.bases {
-		a := applierFor(ctx, d, i, b)
+		a := applierFor(ctx, d, i, b, keep)
 		switch n := len(a.misfits(sizes)); {
 		case best == nil || n < least:
 			best, least = []*applier{a}, n
@@ -153,6 +155,9 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 	}
 	agree := make([]int, len(all))
 	for path, digests := range want {
+		if all[0].keep(path) {
+			continue
+		}
 		for k, a := range all { // what a base has like the target is not replaced
 			e, ok := a.d.Target.Find(path)
 			if digests[k].IsZero() && ok && e.Type == manifest.TypeFile && a.programs[path] == nil {
@@ -183,8 +188,8 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 	return all[best], nil
 }
 
-func applierFor(ctx context.Context, d *Delta, base int, b Base) *applier {
-	a := &applier{d: d, base: base, files: manifest.NewMembers(ctx, b.OpenAt), programs: map[string]*program{}, streams: map[int]*program{}, sources: map[int][]int{}}
+func applierFor(ctx context.Context, d *Delta, base int, b Base, keep func(path string) bool) *applier {
+	a := &applier{d: d, base: base, keep: keep, files: manifest.NewMembers(ctx, b.OpenAt), programs: map[string]*program{}, streams: map[int]*program{}, sources: map[int][]int{}}
 	a.windows = windowCache{memory: semaphore.NewWeighted(applyMemory), plain: map[int]*cachedWindow{}, uses: map[int]int{}}
 	for k, g := range d.plan.programs {
 		switch n := len(d.Target.Entries); {
@@ -234,6 +239,9 @@ func (a *applier) misfits(sizes map[string]int64) (errs []error) {
 		}
 	}
 	for _, e := range a.d.Target.Entries {
+		if _, there := sizes[e.Path]; there && a.keep(e.Path) {
+			continue
+		}
 		if e.Type == manifest.TypeFile && e.Size > 0 && a.programs[e.Path] == nil {
 			check(e.Path, e.Size)
 		}
@@ -297,7 +305,9 @@ func (a *applier) fill(ctx context.Context, e manifest.Entry, w io.Writer) error
 	if g == nil {
 		return a.copyWhole(ctx, w, e.Path, e.Size)
 	}
-	return a.ops(ctx, w, g.ops, &streamCache{})
+	made := &streamCache{}
+	defer made.Close()
+	return a.ops(ctx, w, g.ops, made)
 }
 
 func (a *applier) ops(ctx context.Context, w io.Writer, ops []op, made *streamCache) (err error) {
@@ -381,9 +391,15 @@ func (a *applier) copyRange(ctx context.Context, w io.Writer, path string, off, 
 	return a.files.With(ctx, path, func(c tree.Content) error { return copySection(w, c, path, off, size) })
 }
 
-func copySection(w io.Writer, c tree.Content, path string, off, size int64) error {
-	buf := make([]byte, min(size, 1<<20))
-	n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{io.NewSectionReader(c, off, size)}, buf)
+// copyBuffers are buffers of copyBuffer bytes.
+var copyBuffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+const copyBuffer = 512 << 10
+
+func copySection(w io.Writer, c io.ReaderAt, path string, off, size int64) error {
+	buf := copyBuffers.Get().(*[copyBuffer]byte)
+	defer copyBuffers.Put(buf)
+	n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{io.NewSectionReader(c, off, size)}, buf[:])
 	if err == nil && n < size {
 		err = fmt.Errorf("%s: offset %d: %w", path, off+n, io.ErrUnexpectedEOF)
 	}
@@ -472,48 +488,83 @@ func (a *applier) stream(ctx context.Context, w io.Writer, o op, alone bool, mad
 		}
 		return a.ops(ctx, w, g.ops, nil)
 	}
-	if size > maxBetween {
-		return fmt.Errorf("%w: stream %d has %d bytes and is made in pieces", ErrInvalid, o.ref, size)
+	return made.write(w, o, size, func(w io.Writer) error { return a.ops(ctx, w, g.ops, nil) })
+}
+
+// maxBetween bounds a stream of what stands between members, in bytes; keptStream a
+// stream that is kept in memory while a file is made, and keptStreams those in all.
+const (
+	maxBetween  = 8 << 20
+	keptStream  = 4 << 20
+	keptStreams = 32 << 20
+)
+
+// streamCache keeps streams that a file is made of in pieces, each of them made once:
+// some in memory, the others in a temporary file. It is for one file and one goroutine
+// at a time. Close it.
+type streamCache struct {
+	kept    map[int][]byte
+	size    int64
+	spilled map[int]int64 // where they are in file
+	file    *os.File
+	end     int64
+}
+
+// write writes the piece of a stream that o wants; size is that of the whole, which
+// make makes.
+func (c *streamCache) write(w io.Writer, o op, size int64, make func(w io.Writer) error) error {
+	if off, ok := c.spilled[o.ref]; ok {
+		return copySection(w, c.file, "a stream", off+o.off, o.size)
 	}
-	data, err := made.get(o.ref, func() ([]byte, error) {
+	data, ok := c.kept[o.ref]
+	if !ok && (size > keptStream || c.size+size > keptStreams) {
+		if err := c.spill(o.ref, size, make); err != nil {
+			return err
+		}
+		return c.write(w, o, size, make)
+	}
+	if !ok {
 		var b bytes.Buffer
 		b.Grow(int(size))
-		err := a.ops(ctx, &b, g.ops, nil)
-		return b.Bytes(), err
-	})
-	if err == nil {
-		_, err = w.Write(data[o.off : o.off+o.size])
+		if err := make(&b); err != nil {
+			return err
+		}
+		if c.kept == nil {
+			c.kept = map[int][]byte{}
+		}
+		data = b.Bytes()
+		c.kept[o.ref] = data
+		c.size += size
 	}
+	if o.off+o.size > int64(len(data)) {
+		return fmt.Errorf("%w: stream %d is shorter than it should be", ErrInvalid, o.ref)
+	}
+	_, err := w.Write(data[o.off : o.off+o.size])
 	return err
 }
 
-// maxBetween bounds a stream of what stands between members, in bytes; keptBetween
-// those that are kept while a file is made.
-const (
-	maxBetween  = 8 << 20
-	keptBetween = 32 << 20
-)
-
-// streamCache keeps streams that a file is made of in pieces. It is for one file
-// and one goroutine at a time.
-type streamCache struct {
-	kept map[int][]byte
-	size int
+// spill makes a stream in the file.
+func (c *streamCache) spill(stream int, size int64, make func(w io.Writer) error) (err error) {
+	if c.file == nil {
+		if c.file, err = os.CreateTemp("", durable.TempPattern); err != nil {
+			return err
+		}
+		c.spilled = map[int]int64{}
+	}
+	if err := make(io.NewOffsetWriter(c.file, c.end)); err != nil {
+		return err
+	}
+	c.spilled[stream] = c.end
+	c.end += size
+	return nil
 }
 
-func (c *streamCache) get(number int, make func() ([]byte, error)) ([]byte, error) {
-	if data, ok := c.kept[number]; ok {
-		return data, nil
+// Close removes what was kept.
+func (c *streamCache) Close() {
+	if c.file != nil {
+		c.file.Close()
+		os.Remove(c.file.Name())
 	}
-	data, err := make()
-	if err != nil {
-		return nil, err
-	}
-	if c.size += len(data); c.size > keptBetween || c.kept == nil {
-		c.kept, c.size = map[int][]byte{}, len(data)
-	}
-	c.kept[number] = data
-	return data, nil
 }
 
 // withWindow calls fn with the plain bytes of a window.

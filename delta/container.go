@@ -15,8 +15,9 @@ import (
 // places says where members of a base's container files stand: in *spaces*, which
 // are files, and what deflated members decode to.
 type places struct {
-	members map[cas.Digest]standing // streams, and deflated members as they are coded
-	between map[int][]betweenPiece  // by space: what stands between its members, in order
+	members map[cas.Digest]standing  // streams, and deflated members as they are coded
+	between map[int][]betweenPiece   // by space: what stands between its members, in order
+	zeros   map[int][]manifest.Slice // by space: runs of zeros, in order
 }
 
 // betweenPiece is a run of bytes between members.
@@ -35,9 +36,11 @@ func (p *places) note(x *expanded, i int, r *manifest.Recipe, layout []manifest.
 			s := r.Streams[op.Stream]
 			if s.Between() {
 				p.between[space] = append(p.between[space], betweenPiece{off, op.Size, i, op.Stream, op.Off})
-			} else if op.Size == s.Size {
-				p.add(x.ids[i][op.Stream], standing{space, off})
+			} else {
+				p.add(sliceID(x.ids[i], s, op), standing{space, off})
 			}
+		case manifest.OpZero:
+			p.zeros[space] = append(p.zeros[space], manifest.Slice{Off: off, Size: op.Size})
 		case manifest.OpDeflate:
 			p.add(partID(x.ids[i], op), standing{space, off})
 			in := append(within[:len(within):len(within)], off)
@@ -48,6 +51,25 @@ func (p *places) note(x *expanded, i int, r *manifest.Recipe, layout []manifest.
 		}
 		off += op.Size
 	}
+}
+
+// sliceID identifies the bytes of a slice of a stream.
+func sliceID(ids []cas.Digest, s manifest.Stream, op manifest.Op) cas.Digest {
+	if op.Size == s.Size {
+		return ids[op.Stream]
+	}
+	return partID(ids, op)
+}
+
+// zerosAt returns how many bytes of a space are zeros from off on, as far as its layout
+// says.
+func (p *places) zerosAt(space int, off int64) int64 {
+	all := p.zeros[space]
+	k := sort.Search(len(all), func(k int) bool { return all[k].Off+all[k].Size > off })
+	if k == len(all) || all[k].Off > off {
+		return 0
+	}
+	return all[k].Off + all[k].Size - off
 }
 
 func (p *places) add(id cas.Digest, at standing) {
@@ -88,6 +110,7 @@ func (c *creator) matchContainer(ctx context.Context, i int) error {
 				return err
 			}
 		}
+		m.pair(e, r, c.expanded.ids[i])
 		l := layouter{ctx: ctx, c: c, file: i, base: b, recipe: r, between: map[[3]int][]byte{}}
 		ops := l.layout(r.Layout)
 		if l.err != nil {
@@ -127,14 +150,14 @@ func (l *layouter) layout(layout []manifest.Op) []op {
 	for _, o := range layout {
 		switch o.Kind {
 		case manifest.OpZero:
-			all = append(all, laid{op: op{kind: opZero, size: o.Size}})
+			all = l.addZeros(all, o.Size)
 		case manifest.OpSlice:
 			s := l.recipe.Streams[o.Stream]
 			if s.Between() {
 				all = l.addPiece(all, o)
 				continue
 			}
-			if at, ok := members[ids[o.Stream]]; ok && o.Size == s.Size {
+			if at, ok := members[sliceID(ids, s, o)]; ok {
 				l.c.expanded.streamPath(l.file, o.Stream) // is known to be there
 				all = l.addCopy(all, at, o.Size)
 				continue
@@ -167,6 +190,23 @@ func (l *layouter) know(layout []manifest.Op) {
 		l.know(o.Inner)
 	}
 }
+
+// addZeros adds zeros: few of them to the copy before, where the base goes on alike.
+func (l *layouter) addZeros(all []laid, size int64) []laid {
+	if n := len(all); n > 0 && all[n-1].isCopy() && size <= maxZeros {
+		last := &all[n-1]
+		k := min(size, l.c.matchers[l.base].places.zerosAt(last.from.entry, last.from.off+last.size))
+		last.size += k
+		size -= k
+	}
+	if size == 0 {
+		return all
+	}
+	return append(all, laid{op: op{kind: opZero, size: size}})
+}
+
+// maxZeros is how many zeros are copied rather than made: holes are to stay holes.
+const maxZeros = 64 << 10
 
 // addPiece adds a piece of what stands between members: the front of it to the copy
 // before, as far as the base goes on alike.
@@ -215,7 +255,7 @@ func (l *layouter) addCopy(all []laid, at standing, size int64) []laid {
 // behind returns base bytes between members from off on; before, those up to off.
 func (l *layouter) behind(space int, off int64) []byte {
 	p, ok := l.c.matchers[l.base].places.at(space, off)
-	if !ok {
+	if !ok || !l.readable(p) {
 		return nil
 	}
 	return l.baseBytes(p)[off-p.off:]
@@ -223,10 +263,18 @@ func (l *layouter) behind(space int, off int64) []byte {
 
 func (l *layouter) before(space int, off int64) []byte {
 	p, ok := l.c.matchers[l.base].places.at(space, off-1)
-	if !ok {
+	if !ok || !l.readable(p) {
 		return nil
 	}
 	return l.baseBytes(p)[:off-p.off]
+}
+
+// readable reports whether a piece of what stands between members of the base can be
+// read here.
+func (l *layouter) readable(p betweenPiece) bool {
+	ok, err := l.c.matchers[l.base].base.availableStream(l.ctx, p.file, p.stream)
+	l.err = cmp.Or(l.err, err)
+	return ok && err == nil
 }
 
 func (l *layouter) baseBytes(p betweenPiece) []byte {
@@ -286,17 +334,18 @@ func (l *layouter) gather(all []laid) []op {
 			if isCopy(k - 1) {
 				from := all[k-1].from
 				p, ok := m.places.at(from.entry, from.off+all[k-1].size)
-				g.add(from.entry, p, ok)
+				g.add(from.entry, p, ok && l.readable(p))
 			}
 			if isCopy(k + 1) {
 				from := all[k+1].from
 				p, ok := m.places.at(from.entry, from.off-1)
-				g.add(from.entry, p, ok)
+				g.add(from.entry, p, ok && l.readable(p))
 			}
 			if k == len(all)-1 { // against the last ones, such as a zip's directory
 				for _, space := range l.spaces(all) {
 					if pieces := m.places.between[space]; len(pieces) > 0 {
-						g.add(space, pieces[len(pieces)-1], true)
+						last := pieces[len(pieces)-1]
+						g.add(space, last, l.readable(last))
 					}
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"ferry/cas"
+	"ferry/chunking"
 	"ferry/delta/codec"
 	"ferry/manifest"
 	"ferry/manifest/tree"
@@ -37,6 +38,12 @@ type Version struct {
 	Label    string // what to call it, such as "k2s@1.5.0"
 	Manifest *manifest.Manifest
 	Files    Files
+	// Number is what the version's own version file says, for Rules.VersionFile; empty
+	// when it has none.
+	Number string
+	// Params is the policy under which Files were cut; zero when unknown. Inventories
+	// must have been made under that of the target.
+	Params chunking.Params
 }
 
 // CreateOptions say how to make a delta.
@@ -49,6 +56,16 @@ type CreateOptions struct {
 	Progress cas.Counter
 	// Total, if set, is called once with the bytes that Progress will be told.
 	Total func(int64)
+	// Rules say how the delta treats what stands at a site. Match compiles them; it is
+	// needed when there are any.
+	Rules Rules
+	Match Matcher
+	// RemoveUnknown lets a delta from an inventory take away, in place, files of the site
+	// that neither the target nor another base has. Otherwise these stay.
+	RemoveUnknown bool
+	// Tools are paths of programs to be carried, so that the delta can be applied where
+	// no ferry is: "ferry.exe", "ferry", or "ferry-linux-arm64" and the like.
+	Tools []string
 }
 
 // Names of the entries of a delta.
@@ -70,6 +87,9 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
 	}
 	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, pieces: map[piecesKey]int{}, memory: semaphore.NewWeighted(createMemory)}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
 	if err := c.match(ctx); err != nil {
 		return nil, err
 	}
@@ -85,6 +105,7 @@ type creator struct {
 	bases    []Version
 	target   Version
 	opts     CreateOptions
+	preserve func(path string) bool // whether a site may keep its own there
 	matchers []*matcher
 	expanded *expanded // the target, with streams of those container files that are made anew
 	matched  []matchedFile
@@ -112,10 +133,12 @@ type matchedFile struct {
 func (c *creator) match(ctx context.Context) error {
 	c.plan.target = c.target.Manifest.ID()
 	for _, b := range c.bases {
-		m, err := newMatcher(ctx, b)
+		m, err := newMatcher(ctx, b, c.preserve)
 		if err != nil {
 			return err
 		}
+		m.readable = c.readable
+		m.pairDebs(DebPairs(b.Manifest, c.target.Manifest))
 		c.matchers = append(c.matchers, m)
 		c.plan.bases = append(c.plan.bases, planBase{b.Manifest.ID(), b.Label})
 	}
@@ -252,13 +275,27 @@ func (c *creator) openFiles(ctx context.Context) {
 		if err != nil {
 			return nil, err
 		}
-		for b, m := range c.matchers {
-			if i, ok := m.byDig[digest]; ok {
-				return c.matchers[b].base.open(ctx, i)
+		for _, m := range c.matchers {
+			ok, err := m.has(ctx, digest)
+			if err != nil {
+				return nil, err
+			}
+			if ok {
+				return m.base.open(ctx, m.byDig[digest])
 			}
 		}
 		return nil, errors.New("internal error: source of no base")
 	})
+}
+
+// readable reports whether a base has the content of a source, to be read here.
+func (c *creator) readable(ctx context.Context, digest cas.Digest) (bool, error) {
+	for _, m := range c.matchers {
+		if ok, err := m.has(ctx, digest); ok || err != nil {
+			return ok, err
+		}
+	}
+	return false, nil
 }
 
 func (c *creator) close() {
@@ -272,6 +309,9 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	zw := zip.NewWriter(counted)
 	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestCompression) })
 	if err := writeEntry(zw, readmeName, zip.Deflate, readme(c.bases, c.target)); err != nil {
+		return nil, err
+	}
+	if err := writeTools(ctx, zw, c.opts.Tools); err != nil {
 		return nil, err
 	}
 	if err := c.writePayload(ctx, zw); err != nil {
@@ -318,7 +358,8 @@ func (c *creator) encodedTarget() []byte {
 	for _, g := range c.plan.programs {
 		made[g.entry] = true
 	}
-	return encodeTarget(c.target.Manifest, func(i int) bool { return !made[i] }, c.opts.Effort)
+	// A site may have its own of what is preserved, which would not tell the digest.
+	return encodeTarget(c.target.Manifest, func(i int) bool { return !made[i] && !c.preserve(c.target.Manifest.Entries[i].Path) }, c.opts.Effort)
 }
 
 type countingWriter struct {
@@ -531,6 +572,9 @@ func readme(bases []Version, target Version) []byte {
 		"To change a folder where it stands, with a way back (ferry delta undo FOLDER):\r\n" +
 		"  ferry delta apply FILE --in-place FOLDER\r\n" +
 		"To see what is in it:\r\n" +
-		"  ferry delta inspect FILE\r\n")
+		"  ferry delta inspect FILE\r\n" +
+		"This file is a zip. Unpacked, its folder does as well as FILE, and apply.ps1\r\n" +
+		"(Windows) or apply.sh in it takes the same options: it uses the ferry program\r\n" +
+		"in tool, if this delta carries one.\r\n")
 	return b.Bytes()
 }

@@ -4,6 +4,8 @@
 // A delta is a plain zip that any tool can list:
 //
 //	README.txt        what this is and how to apply it
+//	apply.ps1         applies it where it was unpacked; apply.sh does, too
+//	tool/…            programs that it carries for that
 //	delta.json        what changed, and what each file costs; for people and tools
 //	target            the target's manifest, but for what the bases tell
 //	base.need         what of the base is read or replaced, with digests

@@ -165,6 +165,30 @@ func (x *expanded) open(ctx context.Context, i int) (tree.Content, error) {
 	return nil, errors.New("internal error: this is only copied from")
 }
 
+// available reports whether open would give an entry's content.
+func (x *expanded) available(ctx context.Context, i int) (bool, error) {
+	partial, ok := x.Files.(Partial)
+	if !ok {
+		return true, nil
+	}
+	p, isPart := x.part(i)
+	switch {
+	case !isPart:
+		return partial.Available(ctx, x.entries[i])
+	case p.stream >= 0:
+		return x.availableStream(ctx, p.file, p.stream)
+	}
+	return p.pieces != nil, nil
+}
+
+// availableStream reports whether a stream of the container file i can be read.
+func (x *expanded) availableStream(ctx context.Context, i, stream int) (bool, error) {
+	if partial, ok := x.Files.(Partial); ok {
+		return partial.AvailableStream(ctx, x.entries[i], x.recipes[i], stream)
+	}
+	return true, nil
+}
+
 // inMemory is a content in memory.
 type inMemory struct{ *bytes.Reader }
 
@@ -190,9 +214,10 @@ func (x *expanded) between(ctx context.Context, i, stream int) ([]byte, error) {
 
 // stays reports whether what stands in an entry of base most likely stands here,
 // too, at the same path.
-func (x *expanded) stays(base *expanded, i int) bool {
+func (x *expanded) stays(m *matcher, i int) bool {
+	base := m.base
 	if p, ok := base.part(i); ok {
-		return x.known[base.entries[i].Path] || standsIn(x.Manifest, base.entries[p.file])
+		return x.known[m.targetPath(base.entries[i].Path)] || standsIn(x.Manifest, base.entries[p.file])
 	}
 	_, ok := x.Manifest.Find(base.entries[i].Path)
 	return ok

@@ -6,6 +6,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -14,11 +15,16 @@ import (
 	"ferry/manifest/tree"
 )
 
-// Info is delta.json: what a delta holds, for people and tools. BaseVersion,
-// TargetVersion, Added, Changed and Removed have the names and meaning that K2s'
-// delta-manifest.json gives them.
+// Info is delta.json: what a delta holds, for people and tools. Fields in CamelCase
+// have the names and meaning that K2s' delta-manifest.json (2.0) gives them.
 type Info struct {
-	Format        string     `json:"format"`
+	Format          string `json:"format"`
+	ManifestVersion string `json:"ManifestVersion"`
+	// GeneratedUtc is the time of the target's newest file: the same versions always give
+	// the same delta.
+	GeneratedUtc  string     `json:"GeneratedUtc"`
+	BasePackage   string     `json:"BasePackage"`
+	TargetPackage string     `json:"TargetPackage"`
 	BaseVersion   string     `json:"BaseVersion"`
 	TargetVersion string     `json:"TargetVersion"`
 	Bases         []InfoSide `json:"bases"`
@@ -26,10 +32,25 @@ type Info struct {
 	Added         []string   `json:"Added"`
 	Changed       []string   `json:"Changed"`
 	Removed       []string   `json:"Removed"`
-	Files         []InfoFile `json:"files"`
-	Unchanged     int        `json:"unchanged_files"`
-	Meta          int        `json:"meta_files"` // of which only time or mode differ
-	PayloadSize   int64      `json:"payload_bytes"`
+	AddedCount    int        `json:"AddedCount"`
+	ChangedCount  int        `json:"ChangedCount"`
+	RemovedCount  int        `json:"RemovedCount"`
+	HashAlgorithm string     `json:"HashAlgorithm"`
+	// WholeDirectories, Preserve and Mandatory are the texts of the rules that the delta
+	// was made with; VersionFile is the path of the file that says what version a tree is.
+	WholeDirectories         []string    `json:"WholeDirectories"`
+	WholeDirectoriesCount    int         `json:"WholeDirectoriesCount"`
+	SpecialSkippedFiles      []string    `json:"SpecialSkippedFiles"`
+	SpecialSkippedFilesCount int         `json:"SpecialSkippedFilesCount"`
+	Preserve                 []string    `json:"Preserve,omitempty"`
+	Mandatory                []string    `json:"Mandatory,omitempty"`
+	VersionFile              string      `json:"version_file,omitempty"`
+	DebianPackageDiff        *DebianDiff `json:"DebianPackageDiff"`
+
+	Files       []InfoFile `json:"files"`
+	Unchanged   int        `json:"unchanged_files"`
+	Meta        int        `json:"meta_files"` // of which only time or mode differ
+	PayloadSize int64      `json:"payload_bytes"`
 	// DeltaSize is not in the file itself: it is set by Create and Open.
 	DeltaSize int64 `json:"delta_bytes,omitempty"`
 	// FullSize is what the whole target takes, packed.
@@ -43,6 +64,7 @@ type InfoSide struct {
 	Manifest cas.Digest `json:"manifest"`
 	Files    int        `json:"files"`
 	Size     int64      `json:"size_bytes"`
+	Version  string     `json:"version,omitempty"` // what its version file says
 }
 
 // InfoFile says what one path of the target costs, and why.
@@ -80,14 +102,18 @@ type InfoMember struct {
 const infoFormat = "ferry.delta/1"
 
 func infoSide(v Version) InfoSide {
-	return InfoSide{v.Label, v.Manifest.ID(), v.Manifest.Files(), v.Manifest.Size()}
+	return InfoSide{v.Label, v.Manifest.ID(), v.Manifest.Files(), v.Manifest.Size(), v.Number}
 }
 
 // info describes the delta, the changes being those against the first base.
 func (c *creator) info() *Info {
 	info := &Info{
-		Format: infoFormat, BaseVersion: c.bases[0].Label, TargetVersion: c.target.Label, Target: infoSide(c.target),
-		Added: []string{}, Changed: []string{}, Removed: []string{}, Files: []InfoFile{},
+		Format: infoFormat, ManifestVersion: "2.0", GeneratedUtc: c.target.newest().Format(time.RFC3339),
+		BasePackage: c.bases[0].Label, TargetPackage: c.target.Label, HashAlgorithm: "BLAKE3",
+		BaseVersion: cmp.Or(c.bases[0].Number, c.bases[0].Label), TargetVersion: cmp.Or(c.target.Number, c.target.Label), Target: infoSide(c.target),
+		Added: []string{}, Changed: []string{}, Removed: []string{}, Files: []InfoFile{}, SpecialSkippedFiles: []string{},
+		WholeDirectories: append([]string{}, c.opts.Rules.Wholesale...), WholeDirectoriesCount: len(c.opts.Rules.Wholesale),
+		Preserve: c.opts.Rules.Preserve, Mandatory: c.opts.Rules.Mandatory, VersionFile: c.opts.Rules.VersionFile,
 	}
 	for _, b := range c.bases {
 		info.Bases = append(info.Bases, infoSide(b))
@@ -101,18 +127,26 @@ func (c *creator) info() *Info {
 			programs[g.entry] = &c.plan.programs[i]
 		}
 	}
-	for _, ch := range manifest.Diff(c.bases[0].Manifest, c.target.Manifest) {
+	debs := DebPairs(c.bases[0].Manifest, c.target.Manifest)
+	info.DebianPackageDiff = debianDiff(debs)
+	changes := upgraded(manifest.Diff(c.bases[0].Manifest, c.target.Manifest), debs)
+	gone := func(e manifest.Entry) {
+		if c.removes(0, e) {
+			info.Removed = append(info.Removed, e.Path)
+		}
+	}
+	for _, ch := range changes {
 		switch ch.Kind {
 		case manifest.Same:
 			info.Unchanged++
 			continue
 		case manifest.Removed:
-			info.Removed = append(info.Removed, ch.Base.Path)
+			gone(ch.Base)
 			continue
 		case manifest.Meta:
 			info.Meta++
 		case manifest.Renamed:
-			info.Removed = append(info.Removed, ch.Base.Path)
+			gone(ch.Base)
 			info.Added = append(info.Added, ch.Target.Path)
 		case manifest.Added:
 			info.Added = append(info.Added, ch.Target.Path)
@@ -129,7 +163,49 @@ func (c *creator) info() *Info {
 		info.Files = append(info.Files, c.infoFile(ch, entry, programs))
 	}
 	slices.Sort(info.Removed)
+	info.AddedCount, info.ChangedCount, info.RemovedCount = len(info.Added), len(info.Changed), len(info.Removed)
 	return info
+}
+
+// newest returns the time of the newest file, of 1970 when there is none.
+func (v Version) newest() time.Time {
+	newest := int64(0)
+	for _, e := range v.Manifest.Entries {
+		newest = max(newest, e.ModTime)
+	}
+	return time.Unix(newest, 0).UTC()
+}
+
+// upgraded makes one change of a Debian package that is removed in one release and
+// added in another.
+func upgraded(changes []manifest.Change, pairs []DebPair) []manifest.Change {
+	added, removed := map[string]bool{}, map[string]bool{}
+	for _, ch := range changes {
+		switch ch.Kind {
+		case manifest.Added:
+			added[ch.Target.Path] = true
+		case manifest.Removed:
+			removed[ch.Base.Path] = true
+		}
+	}
+	bases, gone := map[string]manifest.Entry{}, map[string]bool{} // by path of the target, and of the base
+	for _, p := range pairs {
+		if added[p.Target.Path] && removed[p.Base.Path] {
+			bases[p.Target.Path], gone[p.Base.Path] = p.Base, true
+		}
+	}
+	var out []manifest.Change
+	for _, ch := range changes {
+		base, ok := bases[ch.Target.Path]
+		switch {
+		case ch.Kind == manifest.Removed && gone[ch.Base.Path]:
+			continue
+		case ch.Kind == manifest.Added && ok:
+			ch.Kind, ch.Base = manifest.Changed, base
+		}
+		out = append(out, ch)
+	}
+	return out
 }
 
 func (c *creator) infoFile(ch manifest.Change, entry int, programs map[int]*program) InfoFile {

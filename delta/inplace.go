@@ -9,6 +9,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/gofrs/flock"
 
@@ -22,6 +23,8 @@ import (
 type InPlaceOptions struct {
 	// Force replaces files that were changed at the site, too.
 	Force bool
+	// Match knows the delta's rules; it is needed when there are any.
+	Match Matcher
 	// Progress is told the bytes made and verified; nil is allowed.
 	Progress cas.Counter
 }
@@ -38,6 +41,10 @@ type InPlaceReport struct {
 	// Modified lists what was changed at the site: Kept files stay as they are,
 	// the others were replaced by force (undo brings them back).
 	Modified []Modified `json:"modified"`
+	// Preserved lists what stays as the site has it by the delta's rules, also by force.
+	Preserved []Modified `json:"preserved,omitempty"`
+	// Forced says what was passed over by force.
+	Forced string `json:"forced,omitempty"`
 }
 
 // Modified is a path that a site changed.
@@ -146,12 +153,23 @@ func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPla
 		return nil, err
 	}
 	defer t.Close()
-	a, err := nearestApplier(ctx, d, TreeBase{t})
+	u := &update{s: s, d: d, opts: opts, report: &InPlaceReport{Modified: []Modified{}}}
+	if u.keep, err = opts.Match.compile(d.Info.Preserve); err != nil {
+		return nil, err
+	}
+	if u.wholesale, err = opts.Match.compile(d.Info.WholeDirectories); err != nil {
+		return nil, err
+	}
+	// A tree that is the target already, or in part, may be gone on with.
+	if u.report.Forced, err = forced(d.checkNumber(ctx, TreeBase{t}, s.dir, d.Info.Target.Version), opts.Force); err != nil {
+		return nil, err
+	}
+	a, err := nearestApplier(ctx, d, TreeBase{t}, u.keep)
 	if err != nil {
 		return nil, err
 	}
 	defer a.close()
-	u := &update{s: s, d: d, a: a, opts: opts, report: &InPlaceReport{Modified: []Modified{}}}
+	u.a = a
 	if j, err = u.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -229,6 +247,10 @@ type update struct {
 	opts   InPlaceOptions
 	report *InPlaceReport
 
+	keep      func(path string) bool // whether the site may have its own there
+	wholesale func(path string) bool // whether it is in a folder that is to be the target's
+	unmade    []Modified             // what cannot be made the target's, in such a folder
+
 	base  map[string]neededFile // what the base has and the target not, or otherwise
 	steps []step
 	// absent lists what base and target have and the tree has not.
@@ -258,6 +280,13 @@ func (u *update) prepare(ctx context.Context) (*journal, error) {
 				return nil, err
 			}
 		}
+	}
+	if err := u.extra(ctx); err != nil {
+		return nil, err
+	}
+	if len(u.unmade) > 0 && !u.opts.Force {
+		first := u.unmade[0]
+		return nil, fmt.Errorf("%s: %w: it %s; its folder is to be just the target's: put the base's file back first", first.Path, ErrModified, first.Reason)
 	}
 	if err := u.plausible(); err != nil {
 		return nil, err
@@ -324,9 +353,17 @@ func (u *update) entry(ctx context.Context, e manifest.Entry) (stage bool, err e
 		fixed = true
 	}
 	if reason != "" {
-		kept := !u.opts.Force || fixed
-		u.report.Modified = append(u.report.Modified, Modified{e.Path, reason, kept})
+		if have.kind != "" && u.keep(e.Path) {
+			u.preserved(e.Path)
+			return false, nil
+		}
+		kept := !u.opts.Force && !u.unit(e.Path) || fixed
+		change := Modified{e.Path, reason, kept}
+		u.report.Modified = append(u.report.Modified, change)
 		if kept {
+			if u.unit(e.Path) {
+				u.unmade = append(u.unmade, change)
+			}
 			return false, nil
 		}
 	}
@@ -366,6 +403,8 @@ func (u *update) siteChange(have found, old neededFile, replaced, unchanged bool
 		return "stands here, and the base has no such file"
 	case have.kind == "":
 		return ""
+	case old.Own:
+		return "may be the site's own"
 	case have.kind != old.Type, old.Digest != nil && have.digest != *old.Digest, have.link != old.Link:
 		return "was changed here"
 	default:
@@ -407,11 +446,62 @@ func (u *update) blocked(ctx context.Context, e manifest.Entry, have found) (str
 // the site changed it and nothing is forced.
 func (u *update) stays(ctx context.Context, p string) (bool, error) {
 	old, replaced := u.base[p]
-	if !replaced || u.opts.Force {
+	switch {
+	case u.unit(p):
+		return false, nil
+	case !replaced || u.opts.Force && !u.keep(p):
 		return !replaced, nil
 	}
 	have, err := u.s.look(ctx, p)
 	return u.siteChange(have, old, true, false) != "", err
+}
+
+// unit reports whether a path is replaced with its folder, whatever the site has there.
+func (u *update) unit(p string) bool { return u.wholesale(p) && !u.keep(p) }
+
+// preserved notes that what the site has at a path stays.
+func (u *update) preserved(p string) {
+	u.report.Preserved = append(u.report.Preserved, Modified{p, "is kept as it is here", true})
+}
+
+// extra takes away what stands in folders that are to be just the target's, and
+// neither the base nor the target has.
+func (u *update) extra(ctx context.Context) error {
+	if len(u.d.Info.WholeDirectories) == 0 {
+		return nil
+	}
+	var dirs []string
+	err := fs.WalkDir(u.s.root.FS(), ".", func(p string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+		if p == tree.StateDir {
+			return fs.SkipDir
+		}
+		_, replaced := u.base[p]
+		_, known := u.d.Target.Find(p)
+		if p == "." || replaced || known || !u.unit(p) {
+			return nil
+		}
+		if d.IsDir() {
+			if len(u.d.Target.Within(p)) == 0 {
+				dirs = append(dirs, p)
+			}
+			return nil
+		}
+		u.report.Removed++
+		u.report.Modified = append(u.report.Modified, Modified{p, "stands in a folder that is to be just the target's", false})
+		u.steps = append(u.steps, step{Path: p, Kind: stepExchange, Old: true})
+		return nil
+	})
+	slices.Reverse(dirs) // the innermost first
+	for _, p := range dirs {
+		u.steps = append(u.steps, step{Path: p, Kind: stepRmdir})
+	}
+	return err
 }
 
 // ownFileUnder returns a file in a folder of the tree that the exchange will not
@@ -445,9 +535,13 @@ func (u *update) removal(ctx context.Context, f neededFile) error {
 		u.steps = append(u.steps, step{Path: f.Path, Kind: stepRmdir})
 		return nil
 	}
-	changed := have.kind != f.Type || f.Digest != nil && have.digest != *f.Digest || have.link != f.Link
+	changed := f.Own || have.kind != f.Type || f.Digest != nil && have.digest != *f.Digest || have.link != f.Link
+	if changed && u.keep(f.Path) {
+		u.preserved(f.Path)
+		return nil
+	}
 	if changed {
-		kept := !u.opts.Force || have.kind == manifest.TypeDir
+		kept := !u.opts.Force && !u.unit(f.Path) || have.kind == manifest.TypeDir
 		u.report.Modified = append(u.report.Modified, Modified{f.Path, "was changed here; the target has it no more", kept})
 		if kept {
 			return nil

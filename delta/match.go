@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"ferry/cas"
 	"ferry/manifest"
@@ -44,23 +45,34 @@ type matcher struct {
 	byDig  map[cas.Digest]int
 	cuts   map[cas.Digest][]manifest.Chunk // of each base file
 
+	// readable reports whether the content of a base file can be read here, of this or
+	// another base.
+	readable func(ctx context.Context, digest cas.Digest) (bool, error)
+
 	places   places
-	sketches map[int]sketch // of files that the target lacks; nil until one is wanted
+	pairs    map[string]string // container files of the target by path, and those of the base they come from
+	paired   map[string]string // the other way
+	sketches map[int]sketch    // of files that the target lacks; nil until one is wanted
 
 	lastFile   cas.Digest // whose chunks are in lastChunks
 	lastChunks map[cas.Digest]int64
 }
 
-func newMatcher(ctx context.Context, v Version) (*matcher, error) {
-	m := &matcher{base: expand(v), places: places{map[cas.Digest]standing{}, map[int][]betweenPiece{}}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}}
-	for i := range v.Manifest.Entries {
+// newMatcher looks at a base, but for files that skip reports: those are not read.
+func newMatcher(ctx context.Context, v Version, skip func(path string) bool) (*matcher, error) {
+	m := &matcher{base: expand(v), places: places{map[cas.Digest]standing{}, map[int][]betweenPiece{}, map[int][]manifest.Slice{}}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}, pairs: map[string]string{}, paired: map[string]string{}}
+	m.readable = m.has
+	for i, e := range v.Manifest.Entries {
+		if skip(e.Path) {
+			continue
+		}
 		if err := m.expand(ctx, i); err != nil {
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
 		}
 	}
 	for i := 0; i < len(m.base.entries); i++ {
 		e := m.base.entries[i]
-		if e.Type != manifest.TypeFile || e.Size == 0 {
+		if e.Type != manifest.TypeFile || e.Size == 0 || i < len(v.Manifest.Entries) && skip(e.Path) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -101,7 +113,7 @@ func (m *matcher) expand(ctx context.Context, i int) error {
 // addPieces makes pieces of what stands between members of the base an entry.
 func (m *matcher) addPieces(file int, path string, data []byte, at *manifest.Location) {
 	digest := cas.Sum(data)
-	m.index(m.base.addPieces(file, path, data, digest, at), []manifest.Chunk{{Size: int64(len(data)), Key: digest}})
+	m.index(m.base.addPieces(file, m.basePath(path), data, digest, at), []manifest.Chunk{{Size: int64(len(data)), Key: digest}})
 }
 
 // index makes an entry of the base known, cut like that.
@@ -130,6 +142,10 @@ func (m *matcher) segments(ctx context.Context, target *expanded, i int, chunks 
 	if err != nil {
 		return nil, err
 	}
+	against, err := m.against(ctx, origin)
+	if err != nil {
+		return nil, err
+	}
 	var segs []segment
 	for _, c := range chunks {
 		at, found := m.find(c.Key, origin)
@@ -139,10 +155,32 @@ func (m *matcher) segments(ctx context.Context, target *expanded, i int, chunks 
 		case found:
 			segs = appendCopy(segs, m.base.entries[at.entry].Digest, at.off, c.Size)
 		default:
-			segs = appendLiteral(segs, c, origin)
+			segs = appendLiteral(segs, c, against)
 		}
 	}
 	return segs, nil
+}
+
+// has reports whether this base has the content of that digest, to be read here.
+func (m *matcher) has(ctx context.Context, digest cas.Digest) (bool, error) {
+	i, ok := m.byDig[digest]
+	if !ok {
+		return false, nil
+	}
+	return m.base.available(ctx, i)
+}
+
+// against returns what new bytes are coded against: the file that they come from, if
+// it can be read here.
+func (m *matcher) against(ctx context.Context, origin *manifest.Entry) (*manifest.Entry, error) {
+	if origin == nil {
+		return nil, nil
+	}
+	ok, err := m.readable(ctx, origin.Digest)
+	if !ok || err != nil {
+		return nil, err
+	}
+	return origin, nil
 }
 
 // find returns where a chunk stands in the base: in the file that the target file
@@ -197,7 +235,7 @@ func appendLiteral(segs []segment, c manifest.Chunk, origin *manifest.Entry) []s
 // returns nil when nothing fits.
 func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []manifest.Chunk) (*manifest.Entry, error) {
 	e := target.entries[i]
-	if i, ok := m.byPath[e.Path]; ok {
+	if i, ok := m.byPath[m.basePath(e.Path)]; ok {
 		return &m.base.entries[i], nil
 	}
 	votes := map[int]int64{}
@@ -225,6 +263,66 @@ func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []
 		return nil, nil
 	}
 	return &m.base.entries[best], nil
+}
+
+// pair notes the base's container file that a target's of another name comes from: the
+// one that most bytes of its members stand in.
+func (m *matcher) pair(e manifest.Entry, r *manifest.Recipe, ids []cas.Digest) {
+	if _, ok := m.byPath[e.Path]; ok {
+		return
+	}
+	if _, ok := m.pairs[e.Path]; ok { // by name
+		return
+	}
+	votes := map[int]int64{}
+	for i, s := range r.Streams {
+		at, ok := m.places.members[ids[i]]
+		if !ok {
+			continue
+		}
+		if p, ok := m.base.part(at.entry); ok {
+			at.entry = p.file
+		}
+		votes[at.entry] += s.Size
+	}
+	best, most := "", int64(0)
+	for _, i := range sortedKeys(votes) {
+		if votes[i] > most {
+			best, most = m.base.entries[i].Path, votes[i]
+		}
+	}
+	if best != "" {
+		m.pairs[e.Path], m.paired[best] = best, e.Path
+	}
+}
+
+// basePath returns where in the base something is to be looked for that stands at path
+// in the target.
+func (m *matcher) basePath(path string) string { return inPair(m.pairs, path) }
+
+// targetPath is the inverse of basePath.
+func (m *matcher) targetPath(path string) string { return inPair(m.paired, path) }
+
+// pairDebs notes which Debian packages of the target are another release of one of the
+// base.
+func (m *matcher) pairDebs(pairs []DebPair) {
+	for _, p := range pairs {
+		if p.Base.Path != "" && p.Target.Path != "" && p.Base.Path != p.Target.Path {
+			m.pairs[p.Target.Path], m.paired[p.Base.Path] = p.Base.Path, p.Target.Path
+		}
+	}
+}
+
+func inPair(pairs map[string]string, path string) string {
+	if other, ok := pairs[path]; ok {
+		return other
+	}
+	if file, member, ok := strings.Cut(path, "\x00/"); ok {
+		if other, ok := pairs[file]; ok {
+			return other + "\x00/" + member
+		}
+	}
+	return path
 }
 
 // nearestName returns the base file of the same name whose folders have most in

@@ -3,7 +3,9 @@ package delta
 import (
 	"cmp"
 	"context"
+	"path"
 	"slices"
+	"strings"
 
 	"ferry/cas"
 	"ferry/manifest"
@@ -46,6 +48,9 @@ type neededFile struct {
 	Size   int64         `json:"size_bytes,omitempty"`
 	Digest *cas.Digest   `json:"digest,omitempty"`
 	Link   string        `json:"link,omitempty"`
+	// Own says that it may be the site's own, as only an inventory has it, and a rule
+	// preserves such files: it is not what a package brought, whatever stands there.
+	Own bool `json:"own,omitempty"`
 }
 
 // shortened returns the need without digests that the plan has, too: of sources.
@@ -134,10 +139,11 @@ func (c *creator) need(ctx context.Context) (*need, error) {
 		}
 		for _, e := range base.Manifest.Entries {
 			t, ok := c.target.Manifest.Find(e.Path)
-			if ok && t.Type == e.Type && t.Digest == e.Digest && t.Link == e.Link {
+			if ok && t.Type == e.Type && t.Digest == e.Digest && t.Link == e.Link || !ok && !c.removes(b, e) {
 				continue
 			}
 			f := neededFile{Path: e.Path, Type: e.Type, Size: e.Size, Link: e.Link}
+			f.Own = base.inventory() && c.preserve(e.Path) && !c.shipped(e)
 			if e.Type == manifest.TypeFile {
 				f.Digest = &e.Digest
 			}
@@ -146,6 +152,41 @@ func (c *creator) need(ctx context.Context) (*need, error) {
 		n.Bases = append(n.Bases, nb)
 	}
 	return n, nil
+}
+
+// inventory reports whether a version is an inventory of what a site has.
+func (v Version) inventory() bool {
+	_, ok := v.Files.(Partial)
+	return ok
+}
+
+// removes reports whether an entry of base b that the target lacks is taken away: not
+// one that only an inventory has, which is the site's own, unless it is in the way.
+func (c *creator) removes(b int, e manifest.Entry) bool {
+	return !c.bases[b].inventory() || c.opts.RemoveUnknown || c.shipped(e) || c.inTheWay(e)
+}
+
+// inTheWay reports whether the target has a folder where the entry stands, or something
+// else where a folder of its path is.
+func (c *creator) inTheWay(e manifest.Entry) bool {
+	m := c.target.Manifest
+	if i, _ := m.Index(e.Path + "/"); i < len(m.Entries) && strings.HasPrefix(m.Entries[i].Path, e.Path+"/") {
+		return true
+	}
+	for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
+		if t, ok := m.Find(dir); ok && t.Type != manifest.TypeDir {
+			return true
+		}
+	}
+	return false
+}
+
+// shipped reports whether a base that is no inventory has just that entry.
+func (c *creator) shipped(e manifest.Entry) bool {
+	return slices.ContainsFunc(c.bases, func(v Version) bool {
+		have, ok := v.Manifest.Find(e.Path)
+		return ok && !v.inventory() && have.Type == e.Type && have.Digest == e.Digest && have.Link == e.Link
+	})
 }
 
 // readExtents lists what is read of each source.
@@ -185,7 +226,12 @@ func joined(extents []extent) []extent {
 
 func (c *creator) digestRanges(ctx context.Context, source int, extents []extent) ([]needRange, error) {
 	s := c.plan.sources[source]
-	if len(extents) == 1 && extents[0] == (extent{0, s.size}) {
+	readable, err := c.readable(ctx, s.digest)
+	if err != nil {
+		return nil, err
+	}
+	// What cannot be read here is told by its whole digest.
+	if len(extents) == 1 && extents[0] == (extent{0, s.size}) || !readable {
 		return []needRange{{0, s.size, s.digest}}, nil
 	}
 	var ranges []needRange

@@ -7,16 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/klauspost/compress/flate"
-
 	"ferry/cas"
 	"ferry/delta/codec"
 	"ferry/manifest"
+	"ferry/manifest/place"
 )
 
 // Delta is an open delta. It is safe for concurrent use. Close it.
@@ -27,12 +28,10 @@ type Delta struct {
 	// bases have are short: see Complete.
 	Target *manifest.Manifest
 
-	f       *os.File
-	entries map[string]*zip.File
-	plan    *plan
-	payload []int64 // offset of each payload file in f
-	need    *need
-	id      cas.Digest // of the plan
+	parts parts
+	plan  *plan
+	need  *need
+	id    cas.Digest // of the plan
 
 	mu     sync.Mutex
 	groups []*openGroup
@@ -45,8 +44,12 @@ const (
 	maxLines = 1 << 30
 )
 
-// IsDelta reports whether the file at path is a delta, by its content.
+// IsDelta reports whether what stands at path is a delta, by its content: a file, or
+// the folder that one was unpacked to.
 func IsDelta(path string) bool {
+	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		return isUnpacked(path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return false
@@ -69,41 +72,42 @@ func IsDelta(path string) bool {
 	return found == 3
 }
 
-// Open opens the delta at path and checks that it is complete and consistent.
-// The payload is not read. Errors match ErrInvalid when it is no sound delta.
+// isUnpacked reports whether a folder has what a delta has.
+func isUnpacked(dir string) bool {
+	for _, name := range []string{planName, needName, manifestName, infoName} {
+		if fi, err := os.Lstat(filepath.Join(dir, name)); err != nil || !fi.Mode().IsRegular() {
+			return false
+		}
+	}
+	return true
+}
+
+// Open opens the delta at path, a file or the folder that one was unpacked to, and
+// checks that it is complete and consistent. The payload is not read. Errors match
+// ErrInvalid when it is no sound delta.
 func Open(path string) (*Delta, error) {
-	f, err := os.Open(path)
+	p, err := openParts(path)
+	if errors.Is(err, ErrInvalid) {
+		return nil, fmt.Errorf("delta %s: %w", path, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	d := &Delta{f: f}
+	d := &Delta{parts: p}
 	if err := d.open(); err != nil {
-		f.Close()
+		p.close()
 		return nil, fmt.Errorf("delta %s: %w", path, err)
 	}
 	return d, nil
 }
 
-// Close closes the delta's file.
-func (d *Delta) Close() error { return d.f.Close() }
+// Close closes the delta's files.
+func (d *Delta) Close() error { return d.parts.close() }
 
 // ID identifies the delta: the digest of its plan.
 func (d *Delta) ID() cas.Digest { return d.id }
 
 func (d *Delta) open() error {
-	fi, err := d.f.Stat()
-	if err != nil {
-		return err
-	}
-	zr, err := zip.NewReader(d.f, fi.Size())
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	zr.RegisterDecompressor(zip.Deflate, flate.NewReader)
-	d.entries = map[string]*zip.File{}
-	for _, zf := range zr.File {
-		d.entries[zf.Name] = zf
-	}
 	if err := d.readManifest(); err != nil {
 		return err
 	}
@@ -125,7 +129,7 @@ func (d *Delta) open() error {
 		d.need.complete(d.plan)
 	}
 	if d.Info != nil {
-		d.Info.DeltaSize = fi.Size()
+		d.Info.DeltaSize = d.parts.size()
 	}
 	return d.consistent()
 }
@@ -150,20 +154,19 @@ func (d *Delta) readJSON(name string, limit int64, v any) error {
 	return nil
 }
 
-// entry reads an entry of at most limit bytes; the zip's CRC is compared.
+// entry reads an entry of at most limit bytes; a zip's CRC is compared.
 func (d *Delta) entry(name string, limit int64) ([]byte, error) {
-	zf := d.entries[name]
-	if zf == nil {
+	r, size, err := d.parts.open(name)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: has no %s", ErrInvalid, name)
 	}
-	if zf.UncompressedSize64 > uint64(limit) {
-		return nil, fmt.Errorf("%w: %s of %d bytes", ErrInvalid, name, zf.UncompressedSize64)
-	}
-	r, err := zf.Open()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
 	}
 	defer r.Close()
+	if size > limit {
+		return nil, fmt.Errorf("%w: %s of %d bytes", ErrInvalid, name, size)
+	}
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(data)) > limit {
 		err = errors.New("longer than it declares")
@@ -198,15 +201,9 @@ func (d *Delta) consistent() error {
 		}
 	}
 	for i, size := range d.plan.payloads() {
-		zf := d.entries[payloadName(i)]
-		if zf == nil || zf.Method != zip.Store || zf.UncompressedSize64 != uint64(size) {
+		if have, err := d.parts.stored(payloadName(i)); err != nil || have != size {
 			return bad("%s is missing or not of %d bytes", payloadName(i), size)
 		}
-		off, err := zf.DataOffset()
-		if err != nil {
-			return bad("%s: %v", payloadName(i), err)
-		}
-		d.payload = append(d.payload, off)
 	}
 	for _, g := range d.plan.programs {
 		e := manifest.Entry{Type: manifest.TypeFile, Path: "a member"}
@@ -268,7 +265,7 @@ func (d *Delta) decode(w window, base []byte) ([]byte, error) {
 // coded reads the coded bytes of a window.
 func (d *Delta) coded(w window) ([]byte, error) {
 	data := make([]byte, w.coded)
-	if _, err := d.f.ReadAt(data, d.payload[w.at.file]+w.at.off); err != nil {
+	if err := d.parts.readAt(payloadName(w.at.file), data, w.at.off); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, payloadName(w.at.file), err)
 	}
 	return data, nil
@@ -324,6 +321,17 @@ func (e *windowError) Error() string {
 
 func (e *windowError) Unwrap() error { return e.err }
 
+// checkEntry reads an entry to compare its checksum.
+func (d *Delta) checkEntry(ctx context.Context, name string) error {
+	r, _, err := d.parts.open(name)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = place.Digest(ctx, r)
+	return err
+}
+
 // Finding is something wrong with a delta.
 type Finding struct {
 	Object string `json:"object"`
@@ -333,15 +341,21 @@ type Finding struct {
 // Verify reads all of the delta: entries against their checksums, and windows
 // that need no base against their digests. Findings go to report.
 func (d *Delta) Verify(ctx context.Context, report func(Finding)) error {
-	for name, zf := range d.entries {
+	for _, name := range slices.Sorted(slices.Values(d.parts.names())) {
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if strings.HasPrefix(name, toolDir) {
+			if err := d.checkEntry(ctx, name); err != nil {
+				report(Finding{name, err.Error()})
+			}
+			continue
 		}
 		limit := int64(maxLines)
 		if strings.HasPrefix(name, payloadDir) {
 			limit = payloadSize + maxWindow
 		}
-		if _, err := d.entry(zf.Name, limit); err != nil {
+		if _, err := d.entry(name, limit); err != nil {
 			report(Finding{name, err.Error()})
 		}
 	}

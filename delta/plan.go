@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -134,8 +135,9 @@ const (
 
 const (
 	planMagic = "FRYD"
-	// planVersion 2 knows container files; where there are none, version 1 is written.
-	planVersion = 2
+	// planVersion 2 knows container files, 3 streams whose slices are not in the order of
+	// the file. The least version that will do is written.
+	planVersion = 3
 	// Bounds of container files.
 	maxNesting  = 16
 	maxLocation = 1 << 22 // slices of a stream
@@ -185,10 +187,7 @@ func eachOp(ops []op, fn func(op)) {
 
 // encode returns the coded plan, as docs/format.md has it.
 func (p *plan) encode() []byte {
-	version := byte(1)
-	if p.containers() {
-		version = planVersion
-	}
+	version := p.version()
 	b := append([]byte(planMagic), version)
 	b = append(b, p.target[:]...)
 	b = binary.AppendUvarint(b, uint64(len(p.bases)))
@@ -203,7 +202,7 @@ func (p *plan) encode() []byte {
 		for _, at := range s.places {
 			b = appendString(b, at.path)
 			if version > 1 && at.path != "" {
-				b = appendLocation(b, at.at)
+				b = appendLocation(b, at.at, version)
 			}
 		}
 	}
@@ -240,6 +239,24 @@ func (p *plan) streamSizes() []uint64 {
 	return sizes
 }
 
+// version returns the version that can say it all.
+func (p *plan) version() byte {
+	switch {
+	case slices.ContainsFunc(p.sources, func(s source) bool {
+		return slices.ContainsFunc(s.places, func(at sourcePlace) bool { return at.at != nil && !ascending(at.at.Slices) })
+	}):
+		return 3
+	case p.containers():
+		return 2
+	}
+	return 1
+}
+
+// ascending reports whether slices are in the order of what they are slices of.
+func ascending(all []manifest.Slice) bool {
+	return slices.IsSortedFunc(all, func(a, b manifest.Slice) int { return cmp.Compare(a.Off, b.Off) })
+}
+
 // containers reports whether the plan reads or makes container files by their streams.
 func (p *plan) containers() bool {
 	return len(p.streams) > 0 || slices.ContainsFunc(p.sources, func(s source) bool {
@@ -266,14 +283,19 @@ func appendOps(b []byte, ops []op) []byte {
 
 // appendLocation codes where a stream stands: its slices as the bytes between them,
 // and their sizes. Nothing is a whole file.
-func appendLocation(b []byte, l *manifest.Location) []byte {
+func appendLocation(b []byte, l *manifest.Location, version byte) []byte {
 	if l == nil {
 		return append(b, 0)
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.Slices)))
 	end := int64(0)
 	for _, s := range l.Slices {
-		b = appendNumbers(b, uint64(s.Off-end), uint64(s.Size))
+		if version < 3 {
+			b = binary.AppendUvarint(b, uint64(s.Off-end))
+		} else {
+			b = binary.AppendVarint(b, s.Off-end)
+		}
+		b = binary.AppendUvarint(b, uint64(s.Size))
 		end = s.Off + s.Size
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.Within)))
@@ -311,7 +333,7 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 		for range p.bases {
 			at := sourcePlace{path: d.string(maxPlanPath)}
 			if version > 1 && at.path != "" {
-				at.at = d.location(s.size)
+				at.at = d.location(s.size, version)
 			}
 			s.places = append(s.places, at)
 		}
@@ -480,7 +502,7 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 }
 
 // location reads where a stream of size bytes stands; nil for a whole file.
-func (d *planReader) location(size int64) *manifest.Location {
+func (d *planReader) location(size int64, version byte) *manifest.Location {
 	n := d.countUpTo(2, maxLocation)
 	if n == 0 {
 		return nil
@@ -488,7 +510,13 @@ func (d *planReader) location(size int64) *manifest.Location {
 	l := &manifest.Location{}
 	end := int64(0)
 	for range n {
-		s := manifest.Slice{Off: end + d.size(), Size: d.size()}
+		s := manifest.Slice{Off: end}
+		if version < 3 {
+			s.Off += d.size()
+		} else {
+			s.Off += d.varint()
+		}
+		s.Size = d.size()
 		if end = s.Off + s.Size; s.Off < 0 || end < 0 || end >= 1<<62 {
 			d.fail("slice out of bounds")
 		}

@@ -108,7 +108,12 @@ func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int,
 	if m.sketches == nil {
 		m.sketches = map[int]sketch{}
 		for i, b := range m.base.entries {
-			if target.stays(m.base, i) || !m.base.content(i) || b.Type != manifest.TypeFile || b.Size < sketchMin {
+			if target.stays(m, i) || !m.base.content(i) || b.Type != manifest.TypeFile || b.Size < sketchMin {
+				continue
+			}
+			if ok, err := m.base.available(ctx, i); err != nil {
+				return -1, err
+			} else if !ok {
 				continue
 			}
 			s, err := sketchOf(ctx, m.base, i)

@@ -224,10 +224,14 @@ func (in *ingest) takeApart(ctx context.Context, it *item) error {
 	for _, s := range it.layout.Streams {
 		recipe.Streams = append(recipe.Streams, Stream{Name: s.Name, Size: s.Size})
 	}
-	err := it.layout.Read(source, func(i int, r io.Reader) (err error) {
+	put := func(i int, r io.Reader) (err error) {
 		recipe.Streams[i].Runs, err = in.putStream(r, nil)
 		return err
-	})
+	}
+	if it.guarded != nil {
+		return in.takeScattered(ctx, it, recipe, put)
+	}
+	err := it.layout.Read(source, put)
 	var corrupt flate.CorruptInputError
 	if (errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &corrupt)) && ctx.Err() == nil {
 		return ErrChanged
@@ -246,13 +250,31 @@ func (in *ingest) takeApart(ctx context.Context, it *item) error {
 	return in.putRecipe(ctx, recipe)
 }
 
+// takeScattered stores a container file that is read here and there, such as a disk
+// image.
+func (in *ingest) takeScattered(ctx context.Context, it *item, recipe *Recipe, put func(int, io.Reader) error) error {
+	each := func(i int, r io.Reader) error { return put(i, &contextReader{ctx, r}) }
+	if err := it.layout.ReadAt(it.guarded, each); err != nil {
+		return err
+	}
+	if it.size == 0 { // it is counted as it is stored
+		in.progress(it.guarded.size)
+	}
+	it.size = it.guarded.size
+	recipe.Size = it.size
+	return in.putRecipe(ctx, recipe)
+}
+
 // layoutOps returns the instructions for the parts of a container.
 func layoutOps(parts []container.Part) []Op {
 	ops := make([]Op, len(parts))
 	for i, p := range parts {
-		if p.Deflated() {
+		switch {
+		case p.Deflated():
 			ops[i] = Op{Kind: OpDeflate, Size: p.Size, Reconstruction: p.Reconstruction, Inner: layoutOps(p.Inner)}
-		} else {
+		case p.Zero:
+			ops[i] = Op{Kind: OpZero, Size: p.Size}
+		default:
 			ops[i] = Op{Kind: OpSlice, Stream: p.Stream, Off: p.Off, Size: p.Size}
 		}
 	}

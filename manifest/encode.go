@@ -31,7 +31,7 @@ func (e Entry) append(buf []byte) []byte {
 	buf = append(buf, '{')
 	if e.Type == TypeFile {
 		buf = append(buf, `"digest":"`...)
-		buf = append(buf, e.Digest.String()...)
+		buf, _ = e.Digest.AppendText(buf) // which has no error
 		buf = append(buf, `",`...)
 		if e.Exec {
 			buf = append(buf, `"exec":true,`...)

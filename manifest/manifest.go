@@ -75,8 +75,14 @@ func (m *Manifest) validate() error {
 		}
 		types[e.Path] = e.Type
 	}
+	before := ""
 	for _, e := range m.Entries {
-		for dir := parent(e.Path); dir != ""; dir = parent(dir) {
+		dir := parent(e.Path)
+		if dir == before {
+			continue
+		}
+		before = dir
+		for ; dir != ""; dir = parent(dir) {
 			if t, ok := types[dir]; ok {
 				return fmt.Errorf("%w: %q is a %s, yet %q stands in it", ErrInvalid, dir, t, e.Path)
 			}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -42,24 +43,37 @@ func (l Location) Size() (n int64) {
 // Locations returns where each stream of a container file stands in it.
 func (r *Recipe) Locations() []Location {
 	all := make([]Location, len(r.Streams))
-	locate(all, r.Layout, nil)
+	var slicesOf []streamSlice
+	locate(all, &slicesOf, r.Layout, nil)
+	slices.SortStableFunc(slicesOf, func(a, b streamSlice) int {
+		return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.streamOff, b.streamOff))
+	})
+	for _, s := range slicesOf {
+		l := &all[s.stream]
+		if n := len(l.Slices); n > 0 && l.Slices[n-1].Off+l.Slices[n-1].Size == s.off {
+			l.Slices[n-1].Size += s.size
+		} else {
+			l.Slices = append(l.Slices, Slice{s.off, s.size})
+		}
+	}
 	return all
 }
 
-func locate(all []Location, layout []Op, within []int64) {
+// streamSlice is where one slice of a stream stands.
+type streamSlice struct {
+	stream               int
+	streamOff, off, size int64
+}
+
+func locate(all []Location, found *[]streamSlice, layout []Op, within []int64) {
 	off := int64(0)
 	for _, op := range layout {
 		switch op.Kind {
 		case OpSlice:
-			l := &all[op.Stream]
-			l.Within = within
-			if n := len(l.Slices); n > 0 && l.Slices[n-1].Off+l.Slices[n-1].Size == off {
-				l.Slices[n-1].Size += op.Size
-			} else {
-				l.Slices = append(l.Slices, Slice{off, op.Size})
-			}
+			all[op.Stream].Within = within
+			*found = append(*found, streamSlice{op.Stream, op.Off, off, op.Size})
 		case OpDeflate:
-			locate(all, op.Inner, append(within[:len(within):len(within)], off))
+			locate(all, found, op.Inner, append(within[:len(within):len(within)], off))
 		}
 		off += op.Size
 	}
@@ -205,7 +219,12 @@ func (l Location) key(path string) string {
 // Open returns the stream of the file at path, read through a cache of NewMembers.
 // It need not be closed.
 func (l Location) Open(members *tree.Cache, path string) tree.Content {
-	return &located{l, members, l.key(path), l.Size()}
+	at := &located{Location: l, members: members, key: l.key(path)}
+	for _, s := range l.Slices {
+		at.size += s.Size
+		at.ends = append(at.ends, at.size)
+	}
+	return at
 }
 
 type located struct {
@@ -213,19 +232,23 @@ type located struct {
 	members *tree.Cache
 	key     string
 	size    int64
+	ends    []int64 // of the slices, in the stream
 }
 
 func (l *located) Size() int64  { return l.size }
 func (l *located) Close() error { return nil }
 
 func (l *located) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at offset %d", off)
+	}
 	n := 0
 	err := l.members.With(context.Background(), l.key, func(c tree.Content) error {
-		for _, s := range l.Slices {
-			if off >= s.Size {
-				off -= s.Size
-				continue
-			}
+		first := sort.Search(len(l.ends), func(i int) bool { return l.ends[i] > off })
+		if first > 0 {
+			off -= l.ends[first-1]
+		}
+		for _, s := range l.Slices[first:] {
 			part := p[n:min(int64(len(p)), int64(n)+s.Size-off)]
 			m, err := c.ReadAt(part, s.Off+off)
 			if n += m; m < len(part) {

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"ferry/cas"
 	"ferry/chunking"
 	"ferry/chunking/container"
@@ -19,9 +21,12 @@ const (
 	// smallFile is the size in bytes up to which a file is read into memory and
 	// cut by whichever core is free; larger ones are cut as they are read.
 	smallFile = 4 << 20
-	// itemsAhead bounds how many items are read ahead of the one being stored,
-	// and with smallFile the memory that they take.
-	itemsAhead = 24
+	// itemsAhead bounds how many items are read ahead of the one being stored, and
+	// bytesAhead the bytes of files that they hold; largeAhead is what one counts that
+	// is not read into memory, but is open.
+	itemsAhead = 512
+	bytesAhead = 96 << 20
+	largeAhead = 1 << 20
 )
 
 // item is a node on its way into the store.
@@ -40,8 +45,11 @@ type item struct {
 	cuts   []cut
 	stream io.ReadCloser     // of a large file that is not known, or of a container, from its start
 	layout *container.Layout // of a container that is taken apart
+	// guarded is set where the layout needs the file to be read here and there.
+	guarded *guarded
 
 	consumed chan struct{} // closed when the source may go on; nil if it need not wait
+	release  func()        // gives back what it holds of bytesAhead; may be called again
 }
 
 // cut is a run at an offset of a small file.
@@ -64,6 +72,7 @@ func (it *item) close() {
 		it.stream = nil
 	}
 	it.data = nil
+	it.release()
 	if it.consumed != nil {
 		close(it.consumed)
 		it.consumed = nil
@@ -80,12 +89,13 @@ type readers struct {
 	items  chan *item // in order
 	work   chan *item
 	wg     sync.WaitGroup
-	failed error // of the walk; set before items is closed
-	sniff  bool  // modes come from the file system
+	ahead  *semaphore.Weighted // of bytesAhead
+	failed error               // of the walk; set before items is closed
+	sniff  bool                // modes come from the file system
 }
 
 func startReaders(ctx context.Context, in *ingest, t tree.Tree) *readers {
-	r := &readers{in: in, t: t, items: make(chan *item, itemsAhead), work: make(chan *item, itemsAhead)}
+	r := &readers{in: in, t: t, items: make(chan *item, itemsAhead), work: make(chan *item, itemsAhead), ahead: semaphore.NewWeighted(bytesAhead)}
 	r.sniff = t.Format() == "directory" || t.Format() == "file"
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	r.wg.Add(1)
@@ -116,6 +126,9 @@ func (r *readers) walk() {
 	defer close(r.work)
 	r.failed = r.t.Walk(r.ctx, func(n tree.Node, open func() (io.ReadCloser, error)) error {
 		it := &item{node: n, open: open, ready: make(chan struct{})}
+		if err := r.hold(it); err != nil {
+			return err
+		}
 		var consumed chan struct{}
 		if n.Kind == tree.File && r.t.Sequential() {
 			if n.Size <= smallFile {
@@ -146,6 +159,21 @@ func (r *readers) walk() {
 		}
 		return nil
 	})
+}
+
+// hold waits until an item may be read.
+func (r *readers) hold(it *item) error {
+	n := it.node.Size
+	if it.node.Kind != tree.File {
+		n = 0
+	} else if n > smallFile {
+		n = largeAhead
+	}
+	if err := r.ahead.Acquire(r.ctx, n); err != nil {
+		return err
+	}
+	it.release = sync.OnceFunc(func() { r.ahead.Release(n) })
+	return nil
 }
 
 func readSmall(open func() (io.ReadCloser, error)) ([]byte, error) {
@@ -198,6 +226,7 @@ func (r *readers) prepare(it *item, c *chunking.Chunker) error {
 		r.in.opts.Progress.Add(it.size)
 	}
 	if it.known, err = r.in.hasFile(r.ctx, it.digest, it.size); err != nil || it.known {
+		it.release()
 		return err
 	}
 	if container.Recognise(data) && r.in.takesApart(r.ctx, it.digest, it.size) {
@@ -207,7 +236,7 @@ func (r *readers) prepare(it *item, c *chunking.Chunker) error {
 		}
 		if it.layout != nil {
 			it.stream = io.NopCloser(bytes.NewReader(data))
-			return nil
+			return it.guard(r.ctx, bytes.NewReader(data), it.size)
 		}
 	}
 	it.data = data
@@ -350,7 +379,22 @@ func (r *readers) split(it *item, size int64) error {
 	}
 	it.stream = &spoolReader{io.NewSectionReader(at, 0, size), at}
 	var err error
-	it.layout, err = container.Split(r.ctx, at, size, splitOptions)
+	if it.layout, err = container.Split(r.ctx, at, size, splitOptions); err != nil || it.layout == nil {
+		return err
+	}
+	return it.guard(r.ctx, at, size)
+}
+
+// guard prepares reading a file here and there, if its layout needs that.
+func (it *item) guard(ctx context.Context, r io.ReaderAt, size int64) error {
+	if it.layout.Sequential() {
+		return nil
+	}
+	g, digest, err := guard(ctx, r, size)
+	if err == nil && digest != it.digest {
+		err = ErrChanged
+	}
+	it.guarded = g
 	return err
 }
 

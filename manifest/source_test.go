@@ -201,11 +201,11 @@ func TestAddCancelledClosesFiles(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var nodes []node
 		var open opens
-		for i := range 2 * itemsAhead {
+		for i := range 2 * bytesAhead / largeAhead {
 			n := fileNode("file"+string(rune('A'+i)), nil)
 			n.Size = 8 << 20
 			n.open = func() (io.ReadCloser, error) {
-				if i == itemsAhead+2 {
+				if i == bytesAhead/largeAhead+2 {
 					cancel()
 				}
 				open.add(1)

@@ -394,13 +394,13 @@ func (a *Archive) allThere(ctx context.Context, versions []Version) bool {
 		}
 	}
 	close(todo)
+	looked := &digestSet{m: map[cas.Digest]struct{}{}}
 	var missing atomic.Bool
 	var wg sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for v := range todo {
-				n, err := a.checkVersion(ctx, v, func(key cas.Digest) error { return a.isThere(ctx, key) }, func(Problem) {})
-				if n > 0 || err != nil {
+				if err := a.versionThere(ctx, v, looked); err != nil {
 					missing.Store(true)
 				}
 			}
@@ -408,6 +408,45 @@ func (a *Archive) allThere(ctx context.Context, versions []Version) bool {
 	}
 	wg.Wait()
 	return !missing.Load()
+}
+
+// versionThere returns an error unless the index knows all chunks of a version's
+// files, those left out that were looked at before.
+func (a *Archive) versionThere(ctx context.Context, v Version, looked *digestSet) error {
+	m, err := a.Manifest(ctx, v.Manifest)
+	if err != nil {
+		return err
+	}
+	for _, e := range m.Entries {
+		if e.Type != TypeFile || !looked.add(e.Digest) {
+			continue
+		}
+		err := a.liveFile(ctx, e, func(key cas.Digest) error {
+			if key == e.Digest {
+				return nil // its one chunk, which was found as such
+			}
+			return a.isThere(ctx, key)
+		}, func(cas.Digest) error { return nil })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// digestSet is a set that several goroutines use.
+type digestSet struct {
+	mu sync.Mutex
+	m  map[cas.Digest]struct{}
+}
+
+// add reports whether d was not in the set.
+func (s *digestSet) add(d cas.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.m)
+	s.m[d] = struct{}{}
+	return len(s.m) > n
 }
 
 // isThere returns an error unless the index knows the chunk.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sort"
 
 	"github.com/zeebo/blake3"
 
@@ -170,8 +169,7 @@ func (t *Table) Find(key [32]byte, fn func(pos int64, e Entry) bool) error {
 		return err
 	}
 	n := int(hi - lo)
-	i := sort.Search(n, func(i int) bool { return bytes.Compare(buf[i*entrySize:i*entrySize+32], key[:]) >= 0 })
-	for ; i < n && [32]byte(buf[i*entrySize:]) == key; i++ {
+	for i := firstAt(buf, n, key); i < n && [32]byte(buf[i*entrySize:]) == key; i++ {
 		e, err := t.decode(buf[i*entrySize:])
 		if err != nil {
 			return err
@@ -181,6 +179,23 @@ func (t *Table) Find(key [32]byte, fn func(pos int64, e Entry) bool) error {
 		}
 	}
 	return nil
+}
+
+// firstAt returns the first of n coded entries whose key is not less than key.
+func firstAt(buf []byte, n int, key [32]byte) int {
+	want := binary.BigEndian.Uint64(key[:])
+	lo, hi := 0, n
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		at := buf[mid*entrySize:]
+		have := binary.BigEndian.Uint64(at)
+		if have < want || have == want && bytes.Compare(at[:32], key[:]) < 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
 }
 
 // All calls fn with every entry, in order, until it fails. It reads the table in

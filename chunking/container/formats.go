@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"ferry/chunking/disk"
 )
 
 // zipMembers finds the members of a zip, and of all that is one: jar, nupkg, whl,
@@ -235,4 +237,48 @@ func Sparse(h *tar.Header) bool {
 		}
 	}
 	return false
+}
+
+// diskMembers finds the streams of a disk image: see package disk. What stands in one
+// place is a member like any other, and may be a container itself.
+func diskMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, at place) ([]member, error) {
+	streams, err := disk.Split(ctx, r, size)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, nil // no image that we know; what reading says is kept apart
+	}
+	var members []member
+	for _, s := range streams {
+		if len(s.Ranges) == 1 {
+			members = append(members, member{off: s.Ranges[0].Off, size: s.Ranges[0].Size, name: s.Name})
+			continue
+		}
+		whole := &scattered{name: at.inside(s.Name).name}
+		for _, g := range s.Ranges {
+			n := node{size: g.Size, scattered: whole, off: whole.size}
+			members = append(members, member{off: g.Off, size: g.Size, done: true, node: n})
+			whole.size += g.Size
+		}
+	}
+	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.off, b.off) })
+	end := int64(0)
+	var all []member
+	for _, m := range members {
+		if m.off > end {
+			all = append(all, zeros(end, m.off))
+		}
+		all = append(all, m)
+		end = m.off + m.size
+	}
+	if end < size {
+		all = append(all, zeros(end, size))
+	}
+	return all, nil
+}
+
+// zeros returns the member that stands for zeros in [off, end).
+func zeros(off, end int64) member {
+	return member{off: off, size: end - off, done: true, node: node{size: end - off, zero: true}}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"ferry/chunking/deflate"
+	"ferry/chunking/disk"
 )
 
 // Options say how to take files apart.
@@ -46,7 +47,7 @@ const (
 )
 
 // Head is how many bytes of a file tell whether it may be a container.
-const Head = 512
+const Head = 2048
 
 // Recognise reports whether a file that begins with head may be a container.
 func Recognise(head []byte) bool { return recogniserOf(head) != nil }
@@ -62,6 +63,8 @@ func recogniserOf(head []byte) recogniser {
 		return arMembers
 	case isTar(head):
 		return tarMembers
+	case disk.Recognise(head):
+		return diskMembers
 	}
 	return nil
 }
@@ -90,11 +93,21 @@ type member struct {
 	node node
 }
 
+// scattered is a stream that stands in several places.
+type scattered struct {
+	name string
+	size int64
+}
+
 // node is what became of a run of bytes.
 type node struct {
 	size    int64
 	name    string
 	between bool // it stands between members
+	zero    bool // it is zeros
+
+	scattered *scattered // the stream that it is a slice of, and where in that
+	off       int64
 
 	reconstruction []byte
 	inner          []node // of a deflated one, or else what it consists of; nil: it is a stream
@@ -112,8 +125,8 @@ func Split(ctx context.Context, r io.ReaderAt, size int64, opts Options) (*Layou
 	if err != nil || n.inner == nil {
 		return nil, err
 	}
-	l := &Layout{}
-	c := counts{}
+	l := &Layout{spool: opts.Spool}
+	c := counts{scattered: map[*scattered]int{}}
 	l.Parts = l.number(n.inner, &collector{}, &c)
 	if len(l.Streams) > maxMembers || c.reconstructions > maxReconstructions {
 		return nil, nil
@@ -177,7 +190,7 @@ func (s *splitter) space(ctx context.Context, r io.ReaderAt, size int64, at plac
 		if m.off > end {
 			whole.inner = append(whole.inner, node{size: m.off - end, between: true})
 		}
-		apart = apart || !m.node.between
+		apart = apart || !m.node.between && !m.node.zero
 		if m.node.inner != nil && m.node.reconstruction == nil {
 			whole.inner = append(whole.inner, m.node.inner...) // a container that is stored as it is
 		} else {
@@ -425,7 +438,10 @@ type collector struct {
 }
 
 // counts are of a layout.
-type counts struct{ names, reconstructions int }
+type counts struct {
+	names, reconstructions int
+	scattered              map[*scattered]int // their numbers
+}
 
 // number gives streams their numbers, in the order in which they begin.
 func (l *Layout) number(nodes []node, between *collector, c *counts) []Part {
@@ -436,13 +452,23 @@ func (l *Layout) number(nodes []node, between *collector, c *counts) []Part {
 			// What is between members within is of another kind than what is here.
 			parts = append(parts, Part{Size: n.size, Reconstruction: n.reconstruction, Inner: l.number(n.inner, &collector{}, c)})
 			c.reconstructions += len(n.reconstruction)
+		case n.zero:
+			parts = append(parts, Part{Size: n.size, Zero: true})
+		case n.scattered != nil:
+			i, ok := c.scattered[n.scattered]
+			if !ok {
+				i = len(l.Streams)
+				c.scattered[n.scattered] = i
+				l.Streams = append(l.Streams, Stream{Name: n.scattered.name, Size: n.scattered.size})
+			}
+			parts = append(parts, Part{Size: n.size, Stream: i, Off: n.off})
 		case n.between && n.size <= structureSize:
 			if !between.open || l.Streams[between.stream].Size+n.size > structureSize {
 				*between = collector{len(l.Streams), true}
 				l.Streams = append(l.Streams, Stream{})
 			}
 			s := &l.Streams[between.stream]
-			if k := len(parts) - 1; k >= 0 && !parts[k].Deflated() && parts[k].Stream == between.stream {
+			if k := len(parts) - 1; k >= 0 && !parts[k].Deflated() && !parts[k].Zero && parts[k].Stream == between.stream {
 				parts[k].Size += n.size
 				s.Size += n.size
 				continue

@@ -40,6 +40,9 @@ func (p *Pipeline) Write(b []byte) (int, error) {
 	if p.err != nil {
 		return 0, p.err
 	}
+	if err := p.drainDone(); err != nil {
+		return 0, err
+	}
 	if len(p.jobs) == 0 {
 		return p.w.Write(b)
 	}
@@ -81,6 +84,19 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 	p.jobs = append(p.jobs, j)
 	p.held += j.held
 	return p.drain(runtime.GOMAXPROCS(0), heldBytes)
+}
+
+// drainDone writes the oldest jobs out that need not be waited for.
+func (p *Pipeline) drainDone() error {
+	for p.err == nil && len(p.jobs) > 0 {
+		select {
+		case <-p.jobs[0].done:
+			p.drain(len(p.jobs)-1, heldBytes)
+		default:
+			return nil
+		}
+	}
+	return p.err
 }
 
 // drain writes the oldest jobs out until there are few enough, of few enough bytes.

@@ -68,7 +68,7 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no warnings")
 	root.AddCommand(
 		newAddCommand(a), newListCommand(a), newShowCommand(a), newLsCommand(a), newCatCommand(a), newDiffCommand(a),
-		newExportCommand(a), newDeltaCommand(a), newVerifyCommand(a),
+		newExportCommand(a), newPackageCommand(a), newProfileCommand(a), newInventoryCommand(a), newDeltaCommand(a), newVerifyCommand(a),
 		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newOptimizeCommand(a), newPruneCommand(a), newStatsCommand(a), newVersionCommand(a),
 	)
 	root.SetHelpCommand(&cobra.Command{
@@ -160,6 +160,7 @@ type version struct {
 	label    string
 	manifest *manifest.Manifest
 	packed   int64 // bytes of the archive file that it is; 0 for others
+	params   chunking.Params
 	close    func()
 }
 
@@ -212,7 +213,7 @@ func (a *app) storedVersion(ctx context.Context, archive *manifest.Archive, arg 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", arg, err)
 	}
-	return &version{files: archive, label: arg, manifest: m, close: func() { archive.Close() }}, nil
+	return &version{files: archive, label: arg, manifest: m, params: archive.Params(), close: func() { archive.Close() }}, nil
 }
 
 // scanPath reads a version on disk; members says whether container files in it are
@@ -236,7 +237,7 @@ func (a *app) scanPath(ctx context.Context, arg string, filter *tree.Filter, mem
 		t.Close()
 		return nil, fmt.Errorf("%s: %w", arg, err)
 	}
-	v := &version{files: scan, label: arg, manifest: scan.Manifest, close: func() { scan.Close(); t.Close() }}
+	v := &version{files: scan, label: arg, manifest: scan.Manifest, params: chunking.Default(), close: func() { scan.Close(); t.Close() }}
 	if !fi.IsDir() && t.Format() != "file" {
 		v.packed = fi.Size()
 	}

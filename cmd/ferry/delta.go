@@ -20,6 +20,7 @@ import (
 	"ferry/delta/codec"
 	"ferry/manifest"
 	"ferry/manifest/place"
+	"ferry/manifest/profile"
 	"ferry/manifest/tree"
 )
 
@@ -45,19 +46,32 @@ It is a plain zip: any tool can list it.` + "\n" + exitHelp,
 func newDeltaCreateCommand(a *app) *cobra.Command {
 	var o createOptions
 	cmd := &cobra.Command{
-		Use:   "create BASE… TARGET -o FILE",
+		Use:   "create [BASE…] TARGET -o FILE",
 		Short: "Make a delta from one or more bases to a target",
 		Long: `Makes a delta that turns any of the bases into the target. Bases and target are
 versions in the store, or plain paths: two zips on disk do, with no store set up.
 
 What the bases have already, wherever it stands in them, is not in the delta.
 New bytes of changed files are coded against the files that they come from.
-FILE appears when it is whole.` + "\n" + exitHelp,
+FILE appears when it is whole.
+
+With --inventory, a base is what "ferry inventory" found at a site: the delta then
+is for just that site, files that it changed included, and no old package is
+needed. What the store has of the site's files is used to code against. Files of
+the site that neither the target nor another base knows stay, in place, unless
+--remove-unknown is given.
+
+Rules, as profiles have them, go with the delta and say what happens at a site: files
+that --preserve matches are kept where the site has its own; what --wholesale
+matches becomes just the target's, in place; the target must have what --mandatory
+matches. With --version-file, only a tree of the right version is changed.` + "\n" + exitHelp,
 		Example: `  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry
   ferry delta create old.zip new.zip -o upgrade.ferry
-  ferry delta create k2s@1.3.0 k2s@1.4.0 k2s@1.5.0 -o from-1.3-or-1.4.ferry`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) < 2 {
+  ferry delta create k2s@1.3.0 k2s@1.4.0 k2s@1.5.0 -o from-1.3-or-1.4.ferry
+  ferry delta create --inventory site.inv k2s@1.5.0 -o for-that-site.ferry
+  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry --preserve cfg/ --version-file VERSION --with-tool ferry.exe`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 || len(args)+len(o.inventories) < 2 {
 				return usagef("name at least one base, and the target")
 			}
 			return nil
@@ -67,15 +81,26 @@ FILE appears when it is whole.` + "\n" + exitHelp,
 	o.register(cmd)
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "where to write the delta")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace a file that stands there")
+	cmd.Flags().StringArrayVar(&o.inventories, "inventory", nil, "take what this inventory `FILE` lists as a base (again and again)")
+	cmd.Flags().BoolVar(&o.removeUnknown, "remove-unknown", false, "in place, also take away files that only an inventory knows")
+	cmd.Flags().StringArrayVar(&o.tools, "with-tool", nil, "carry this ferry program `FILE`, for sites that have none (again and again)")
+	cmd.Flags().StringArrayVar(&o.rules.Preserve, "preserve", nil, "keep a site's own files that this `RULE` matches (again and again)")
+	cmd.Flags().StringArrayVar(&o.rules.Wholesale, "wholesale", nil, "make folders that this `RULE` matches just the target's (again and again)")
+	cmd.Flags().StringArrayVar(&o.rules.Mandatory, "mandatory", nil, "fail unless the target has what this `RULE` matches (again and again)")
+	cmd.Flags().StringVar(&o.rules.VersionFile, "version-file", "", "the `PATH` in the package of a file that says its version, such as VERSION")
 	o.effort.register(cmd, "how long to search for a smaller delta")
 	return cmd
 }
 
 type createOptions struct {
 	filterFlags
-	effort effortFlag
-	output string
-	force  bool
+	effort        effortFlag
+	output        string
+	force         bool
+	inventories   []string
+	removeUnknown bool
+	tools         []string
+	rules         delta.Rules
 }
 
 // effortFlag is --effort.
@@ -121,13 +146,25 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	begun := time.Now()
 	var versions []delta.Version
 	var packed int64
+	for _, name := range o.inventories {
+		v, closeLibrary, err := a.openInventory(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer closeLibrary()
+		versions = append(versions, v)
+	}
 	for _, arg := range args {
 		v, err := a.openSide(ctx, arg, o.filter, true)
 		if err != nil {
 			return err
 		}
 		defer v.close()
-		versions = append(versions, delta.Version{Label: labelOf(arg), Manifest: v.manifest, Files: v})
+		number, err := delta.ReadNumber(ctx, v.manifest, v, o.rules.VersionFile)
+		if err != nil {
+			return fmt.Errorf("%s: %w", arg, err)
+		}
+		versions = append(versions, delta.Version{Label: labelOf(arg), Manifest: v.manifest, Files: v, Number: number, Params: v.params})
 		packed = v.packed
 	}
 	f, err := durable.Create(o.output)
@@ -142,6 +179,7 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	var progress lateCounter
 	info, err := delta.Create(ctx, f, versions[:n], versions[n], delta.CreateOptions{
 		FullSize: packed, Effort: effort, Progress: &progress,
+		Rules: o.rules, Match: matchRules, RemoveUnknown: o.removeUnknown, Tools: o.tools,
 		Total: func(total int64) { progress.c = a.progress("coding "+filepath.Base(o.output), total) },
 	})
 	if err != nil {
@@ -221,6 +259,15 @@ func printDearest(w io.Writer, files []delta.InfoFile) {
 	t.Flush()
 }
 
+// matchRules returns what reports whether one of the rules of a delta matches a path.
+func matchRules(rules []string) (func(path string) bool, error) {
+	compiled, err := profile.Compile(rules)
+	if err != nil {
+		return nil, err
+	}
+	return compiled.Match, nil
+}
+
 func newDeltaInspectCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:     "inspect FILE",
@@ -273,7 +320,10 @@ target's manifest before any of it becomes visible. Killed at any moment, either
 the old tree or the new one stands once the same command has run again.
 
 In place, files that the package does not know are kept. Files that were changed
-at the site are listed and kept too, unless --force is given.` + "\n" + exitHelp,
+at the site are listed and kept too, unless --force is given. What the delta's own
+rules preserve is always kept, also in a new folder, and listed.
+
+FILE may be the folder that a delta was unpacked to.` + "\n" + exitHelp,
 		Example: `  ferry delta apply upgrade.ferry --base C:\k2s-1.4.0 --to C:\k2s-1.5.0
   ferry delta apply upgrade.ferry --base k2s-1.4.0.zip --to k2s-1.5.0
   ferry delta apply upgrade.ferry --in-place C:\k2s`,
@@ -284,7 +334,7 @@ at the site are listed and kept too, unless --force is given.` + "\n" + exitHelp
 	cmd.Flags().StringVar(&o.to, "to", "", "the folder to make; new or empty")
 	cmd.Flags().StringVar(&o.inPlace, "in-place", "", "the folder to change where it stands")
 	cmd.Flags().StringVar(&o.links, "links", "keep", "symbolic links in a new folder: keep or skip")
-	cmd.Flags().BoolVar(&o.force, "force", false, "in place: replace files that were changed at the site")
+	cmd.Flags().BoolVar(&o.force, "force", false, "go on with a tree of another version; in place: replace files that were changed at the site")
 	return cmd
 }
 
@@ -312,24 +362,53 @@ func runDeltaApply(ctx context.Context, a *app, o applyOptions, file string) err
 	}
 	defer closeBase()
 	begun := time.Now()
-	stats, err := delta.Apply(ctx, d, base, o.to, place.Options{
-		Progress: a.progress("making "+filepath.Base(o.to), d.Target.Size()), SkipLinks: o.links == "skip", Warn: a.warn,
+	report, err := delta.ApplyRules(ctx, d, base, o.to, delta.ApplyOptions{
+		Options: place.Options{
+			Progress: a.progress("making "+filepath.Base(o.to), d.Target.Size()), SkipLinks: o.links == "skip", Warn: a.warn,
+		},
+		Match: matchRules, Name: o.base, Force: o.force,
 	})
 	if err != nil {
 		return err
 	}
+	a.warnForced(o.base, report.Forced)
+	for _, m := range report.Preserved {
+		if !m.Kept {
+			a.warn(manifest.Warning{Path: m.Path, Text: m.Reason, Skipped: true})
+		}
+	}
+	stats := report.Stats
 	r := struct {
 		Target  string      `json:"target"`
 		To      string      `json:"to"`
 		Stats   place.Stats `json:"stats"`
 		Seconds float64     `json:"seconds"`
-	}{d.Info.TargetVersion, o.to, stats, time.Since(begun).Seconds()}
+
+		Preserved []delta.Modified `json:"preserved,omitempty"`
+		Forced    string           `json:"forced,omitempty"`
+	}{d.Info.TargetVersion, o.to, stats, time.Since(begun).Seconds(), report.Preserved, report.Forced}
 	return a.print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s is %s: %s, %s, verified (%s)\n", r.To, r.Target, count(stats.Files, "file"), size(stats.Size), rate(stats.Size, r.Seconds))
 		if stats.Resumed > 0 {
 			fmt.Fprintf(w, "%s stood from the interrupted try\n", count(stats.Resumed, "file"))
 		}
+		printPreserved(w, report.Preserved)
 	})
+}
+
+// warnForced tells what was passed over by force.
+func (a *app) warnForced(dir, text string) {
+	if text != "" {
+		a.warn(manifest.Warning{Path: dir, Text: text})
+	}
+}
+
+func printPreserved(w io.Writer, files []delta.Modified) {
+	for _, m := range files {
+		if m.Kept {
+			fmt.Fprintf(w, "preserved: %s: %s\n", m.Path, m.Reason)
+		}
+	}
 }
 
 // openBase opens what a delta is applied to.
@@ -350,11 +429,12 @@ func (a *app) openBase(ctx context.Context, arg string) (delta.Base, func(), err
 
 func (a *app) applyInPlace(ctx context.Context, d *delta.Delta, o applyOptions) error {
 	report, err := delta.ApplyInPlace(ctx, d, o.inPlace, delta.InPlaceOptions{
-		Force: o.force, Progress: a.progress("updating "+o.inPlace, d.Target.Size()),
+		Force: o.force, Match: matchRules, Progress: a.progress("updating "+o.inPlace, d.Target.Size()),
 	})
 	if err != nil {
 		return err
 	}
+	a.warnForced(o.inPlace, report.Forced)
 	for _, m := range report.Modified {
 		if m.Kept {
 			a.skipped++
@@ -363,11 +443,13 @@ func (a *app) applyInPlace(ctx context.Context, d *delta.Delta, o applyOptions) 
 	return a.print(report, func(w io.Writer) {
 		if report.Already {
 			fmt.Fprintf(w, "%s is %s already\n", o.inPlace, d.Info.TargetVersion)
+			printPreserved(w, report.Preserved)
 			return
 		}
 		fmt.Fprintf(w, "%s is %s: %s replaced, %d added, %d removed; ferry delta undo %s takes it back\n",
 			o.inPlace, d.Info.TargetVersion, count(report.Replaced, "file"), report.Added, report.Removed, o.inPlace)
 		printModified(w, report.Modified)
+		printPreserved(w, report.Preserved)
 	})
 }
 

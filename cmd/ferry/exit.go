@@ -13,6 +13,7 @@ import (
 	"ferry/export"
 	"ferry/manifest"
 	"ferry/manifest/place"
+	"ferry/manifest/profile"
 	"ferry/manifest/tree"
 )
 
@@ -64,12 +65,14 @@ func classify(ctx context.Context, err error) failure {
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return failure{exitInterrupted, "interrupted", "the same command goes on where it stopped"}
-	case errors.As(err, &usage), errors.Is(err, manifest.ErrRef), errors.Is(err, export.ErrMethod):
+	case errors.As(err, &usage), errors.Is(err, manifest.ErrRef), errors.Is(err, export.ErrMethod), errors.Is(err, profile.ErrRule):
 		return failure{exitUsage, "usage", "ferry help shows the commands"}
 	case errors.As(err, &base):
 		return failure{exitBase, "base-mismatch", "the delta needs exactly the base version that it names: ferry delta inspect"}
 	case errors.Is(err, delta.ErrModified):
 		return failure{exitBase, "modified", "keep the changes and stay, or add --force to replace those files"}
+	case errors.Is(err, delta.ErrPolicy):
+		return failure{exitBase, "policy", "ferry inventory makes a new one"}
 	case errors.Is(err, errFindings):
 		return failure{exitDamaged, "findings", ""}
 	case errors.Is(err, cas.ErrCorrupt):

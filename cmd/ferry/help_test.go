@@ -114,8 +114,8 @@ func TestCommandsKnown(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"add", "cat", "check", "delta", "delta apply", "delta create", "delta inspect", "delta undo", "diff", "export", "list",
-		"ls", "optimize", "prune", "remove", "repair", "repair index", "show", "stats", "verify", "version",
+		"add", "cat", "check", "delta", "delta apply", "delta create", "delta inspect", "delta undo", "diff", "export", "inventory", "list",
+		"ls", "optimize", "package", "profile", "profile check", "profile list", "profile schema", "profile show", "prune", "remove", "repair", "repair index", "show", "stats", "verify", "version",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("commands = %q, want %q", got, want)

@@ -201,11 +201,11 @@ func (a *app) expected(ctx context.Context, arg string) (*expectation, error) {
 	return want, nil
 }
 
-// wasDelta reports whether a file is a delta, or is called one and so damaged
-// that it cannot be told.
+// wasDelta reports whether a file, or an unpacked folder, is a delta, or a file is
+// called one and so damaged that it cannot be told.
 func wasDelta(path string) bool {
 	fi, err := os.Stat(path)
-	return err == nil && fi.Mode().IsRegular() && (filepath.Ext(path) == ".ferry" || delta.IsDelta(path))
+	return err == nil && (fi.Mode().IsRegular() && filepath.Ext(path) == ".ferry" || delta.IsDelta(path))
 }
 
 // readManifest reads a manifest file; nil for anything else.

@@ -1,0 +1,256 @@
+package vhd
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// What [Extent].File is when the bytes are not in the image file.
+const (
+	Hole     = -1 // they are zeros
+	InParent = -2 // they are the parent's, only in a differencing image
+)
+
+// Extent is a run of the virtual disk, in bytes.
+type Extent struct {
+	Off, Size int64 // where it is on the virtual disk
+	File      int64 // where it is in the image file, or [Hole] or [InParent]
+}
+
+// Area is a run of the image file that is not the virtual disk's, in bytes.
+type Area struct {
+	Name      string
+	Off, Size int64
+}
+
+// Info is what an image says of itself.
+type Info struct {
+	Kind           string // "dynamic", "fixed" or "differencing"
+	BlockSize      int64  // bytes; 0 for a fixed image
+	LogicalSector  int64  // 512 bytes
+	PhysicalSector int64  // 512 bytes
+	Creator        string // four letters of the program that wrote it
+	ID             string // GUID of the virtual disk
+	LogPending     bool   // never: there is no log
+	Parent         []string
+}
+
+// Parent is the virtual disk on which a differencing image builds.
+type Parent interface {
+	io.ReaderAt
+	Size() int64 // bytes
+}
+
+// Image is the virtual disk in an image file.
+type Image struct {
+	r       io.ReaderAt
+	size    int64 // of the file
+	foot    footer
+	head    header // of an image that is not fixed
+	parent  Parent // nil unless it is a differencing image
+	problem string // of the footer, when its copy is used
+}
+
+var _ Parent = (*Image)(nil)
+
+// Open opens an image file of size bytes. The error is [ErrFormat], a
+// [*ParentError] if the image is a differencing one, or wraps [ErrUnsupported],
+// [ErrInvalid] or an error of r.
+func Open(r io.ReaderAt, size int64) (*Image, error) { return OpenDifferencing(r, size, nil) }
+
+// OpenDifferencing opens an image file that may be a differencing one, the parent
+// of which is given; that it is the right one is not checked. What lies behind the
+// parent's end is zeros. Errors are as with [Open].
+func OpenDifferencing(r io.ReaderAt, size int64, parent Parent) (*Image, error) {
+	d := &Image{r: r, size: size}
+	if err := d.readFooters(); err != nil {
+		return nil, err
+	}
+	switch {
+	case d.foot.diskSize > maxDisk:
+		return nil, unsupported("virtual disk size %d", d.foot.diskSize)
+	case d.foot.diskSize%sector != 0:
+		return nil, invalid("virtual disk size %d", d.foot.diskSize)
+	case d.foot.kind == typeFixed:
+		if d.foot.diskSize > size-footerSize {
+			return nil, invalid("a fixed disk of %d bytes, but the file has %d", d.foot.diskSize, size)
+		}
+		return d, nil
+	case d.foot.kind != typeDynamic && d.foot.kind != typeDifferencing:
+		return nil, unsupported("disk type %d", d.foot.kind)
+	}
+	var err error
+	if d.head, err = readHeader(r, size, d.foot); err != nil {
+		return nil, err
+	}
+	if d.head.parent != nil {
+		if d.parent = parent; parent == nil {
+			return nil, d.head.parent
+		}
+	}
+	return d, nil
+}
+
+// readFooters reads the footer, or its copy at the file's begin if the footer is
+// damaged, which a fixed image does not have.
+func (d *Image) readFooters() error {
+	if d.size < footerSize {
+		return ErrFormat
+	}
+	foot, problem, err := readFooter(d.r, d.size-footerSize)
+	if err != nil {
+		return err
+	}
+	if problem == "" {
+		d.foot = foot
+		return nil
+	}
+	copied, problem2, err := readFooter(d.r, 0)
+	if err != nil {
+		return err
+	}
+	if problem2 == "" && copied.kind != typeFixed {
+		d.foot, d.problem = copied, problem
+		return nil
+	}
+	// Before Virtual PC 2004 the footer had 511 bytes.
+	var old [8]byte
+	if err := readFull(d.r, old[:], d.size-footerSize+1); err != nil {
+		return fmt.Errorf("vhd: footer: %w", err)
+	}
+	switch {
+	case string(old[:]) == "conectix":
+		return unsupported("footer of 511 bytes")
+	case problem != "no signature":
+		return invalid("footer: %s", problem)
+	case problem2 != "no signature":
+		return invalid("footer: %s, its copy: %s", problem, cmp.Or(problem2, "of a fixed disk"))
+	}
+	return ErrFormat
+}
+
+// Size returns the size of the virtual disk in bytes.
+func (d *Image) Size() int64 { return d.foot.diskSize }
+
+// SectorSize returns the size of a logical sector, which is 512 bytes.
+func (d *Image) SectorSize() int64 { return sector }
+
+// Info returns what the image says of itself.
+func (d *Image) Info() Info {
+	info := Info{
+		Kind:           "fixed",
+		BlockSize:      d.head.blockSize,
+		LogicalSector:  sector,
+		PhysicalSector: sector,
+		Creator:        d.foot.creator,
+		ID:             d.foot.id,
+	}
+	switch d.foot.kind {
+	case typeDynamic:
+		info.Kind = "dynamic"
+	case typeDifferencing:
+		info.Kind = "differencing"
+		info.Parent = slices.Clone(d.head.parent.Paths)
+	}
+	return info
+}
+
+// Structures returns where the image file's own structures are, in the order of the
+// file and without overlaps. Sector bitmaps are not among them, nor is what no
+// structure uses.
+func (d *Image) Structures() []Area {
+	var areas []Area
+	if d.problem == "" {
+		areas = append(areas, Area{"footer", d.size - footerSize, footerSize})
+	}
+	if d.foot.kind != typeFixed {
+		areas = append(areas,
+			Area{"copy of the footer", 0, footerSize},
+			Area{"header", d.head.at, headerSize},
+			Area{"block allocation table", d.head.table, (4*d.head.entries + sector - 1) / sector * sector})
+	}
+	slices.SortStableFunc(areas, func(a, b Area) int { return cmp.Compare(a.Off, b.Off) })
+	end := int64(0)
+	return slices.DeleteFunc(areas, func(a Area) bool {
+		if a.Size == 0 || a.Off < end || a.Off+a.Size > d.size {
+			return true // the table overlaps the footer
+		}
+		end = a.Off + a.Size
+		return false
+	})
+}
+
+var errOffset = errors.New("vhd: negative offset")
+
+// ReadAt reads the virtual disk. Errors wrap [ErrInvalid] or come from the readers.
+func (d *Image) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, errOffset
+	}
+	if off >= d.foot.diskSize {
+		return 0, io.EOF
+	}
+	n := min(int64(len(p)), d.foot.diskSize-off)
+	done := int64(0)
+	err := d.walk(off, off+n, func(e Extent) error {
+		dst := p[e.Off-off:][:e.Size]
+		switch {
+		case e.File >= 0:
+			if err := readFull(d.r, dst, e.File); err != nil {
+				return fmt.Errorf("vhd: virtual disk at %d: %w", e.Off, err)
+			}
+		case e.File == InParent:
+			if err := d.readParent(dst, e.Off); err != nil {
+				return fmt.Errorf("vhd: parent at %d: %w", e.Off, err)
+			}
+		default:
+			clear(dst)
+		}
+		done += e.Size
+		return nil
+	})
+	if err == nil && n < int64(len(p)) {
+		err = io.EOF
+	}
+	return int(done), err
+}
+
+func (d *Image) readParent(p []byte, off int64) error {
+	n := max(0, min(int64(len(p)), d.parent.Size()-off))
+	clear(p[n:])
+	return readFull(d.parent, p[:n], off)
+}
+
+// Extents gives the whole virtual disk to fn, in order. Runs that are neighbours
+// both on the disk and in the file are one. It looks at the whole block allocation
+// table first: the error wraps [ErrInvalid] if blocks overlap or lie outside the
+// file; an error of fn is returned as it is.
+func (d *Image) Extents(fn func(Extent) error) error {
+	err := d.survey(func(_ int64, text string) error { return invalid("%s", text) })
+	if err != nil {
+		return err
+	}
+	var last Extent
+	err = d.walk(0, d.foot.diskSize, func(e Extent) error {
+		follows := e.File == last.File
+		if e.File >= 0 {
+			follows = last.File >= 0 && e.File == last.File+last.Size
+		}
+		if last.Size > 0 && follows {
+			last.Size += e.Size
+			return nil
+		}
+		give := last
+		if last = e; give.Size == 0 {
+			return nil
+		}
+		return fn(give)
+	})
+	if err != nil || last.Size == 0 {
+		return err
+	}
+	return fn(last)
+}
