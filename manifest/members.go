@@ -96,26 +96,22 @@ func (s Stream) ID() cas.Digest {
 	return d
 }
 
-// Deep returns the manifest with the members of its container files as entries of
-// their own: at the path of the file, a "!", and theirs. Their digests are stream
-// identifiers. It is for looking at, with [Diff], and not to be stored.
-func Deep(ctx context.Context, m *Manifest, recipe func(ctx context.Context, e Entry) (*Recipe, error)) (*Manifest, error) {
+// Deep returns the manifest with what is in its container files and disk images as
+// entries of their own: at the path of the file, a "!", and theirs. Their digests are
+// stream identifiers. It is for looking at, with [Diff], and not to be stored.
+func Deep(ctx context.Context, m *Manifest, o Opener) (*Manifest, error) {
 	deep := &Manifest{Entries: slices.Clone(m.Entries)}
 	for _, e := range m.Entries {
 		if e.Type != TypeFile || e.Size == 0 {
 			continue
 		}
-		r, err := recipe(ctx, e)
+		inner, err := Inside(ctx, o, e)
 		if err != nil {
 			return nil, err
 		}
-		if !r.Container() {
-			continue
-		}
-		for _, s := range r.Streams {
-			if !s.Between() {
-				deep.Entries = append(deep.Entries, Entry{Path: e.Path + "!" + s.Name, Type: TypeFile, Size: s.Size, Digest: s.ID()})
-			}
+		for _, within := range inner {
+			within.Path = e.Path + InsideMark + within.Path
+			deep.Entries = append(deep.Entries, within)
 		}
 	}
 	slices.SortStableFunc(deep.Entries, func(a, b Entry) int { return cmp.Compare(a.Path, b.Path) })

@@ -46,15 +46,20 @@ func (a *Archive) write(ctx context.Context, w io.Writer, r *Recipe) error {
 	if single {
 		out = w // the one chunk is verified under the same digest
 	}
-	next, stop := iter.Pull2(a.store.Stream(ctx, r.keys()))
-	defer stop()
-	if err := (&builder{r, next}).write(ctx, out, r.Layout); err != nil {
+	if err := a.writeLayout(ctx, out, r); err != nil {
 		return err
 	}
 	if !single && h.Digest() != r.Digest {
 		return fmt.Errorf("file %s: %w: its chunks give another digest", r.Digest.Short(), cas.ErrCorrupt)
 	}
 	return nil
+}
+
+// writeLayout writes what the layout gives.
+func (a *Archive) writeLayout(ctx context.Context, w io.Writer, r *Recipe) error {
+	next, stop := iter.Pull2(a.store.Stream(ctx, r.keys()))
+	defer stop()
+	return (&builder{r, next}).write(ctx, w, r.Layout)
 }
 
 // builder puts a file together from its chunks, which come in the order in which
@@ -217,13 +222,8 @@ func (a *Archive) OpenAt(ctx context.Context, e Entry) (tree.Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !r.Plain() { // no byte of a deflated member can be had without those before it
-		f, err := a.Open(ctx, e)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		return tree.Spool(f, e.Size)
+	if !r.Plain() {
+		return a.openLayout(ctx, r), nil
 	}
 	return a.openPieces(ctx, r.Size, r.pieces()), nil
 }

@@ -307,3 +307,17 @@ func (f *fatFile) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return n, nil
 }
+
+// Count returns how many regular files a volume has.
+func (v *Volume) Count(ctx context.Context) (n int, err error) {
+	files, err := v.Files(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files.nodes {
+		if f.mode.IsRegular() {
+			n++
+		}
+	}
+	return n, nil
+}

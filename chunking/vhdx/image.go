@@ -125,6 +125,9 @@ func (d *Image) Size() int64 { return d.meta.diskSize }
 // SectorSize returns the size of a logical sector in bytes.
 func (d *Image) SectorSize() int64 { return d.meta.logical }
 
+// DiskID returns the GUID of the virtual disk, in the byte order of the file.
+func (d *Image) DiskID() [16]byte { return [16]byte(d.meta.id) }
+
 // Info returns what the image says of itself.
 func (d *Image) Info() Info {
 	info := Info{

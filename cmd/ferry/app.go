@@ -68,7 +68,7 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "no progress, no warnings")
 	root.AddCommand(
 		newAddCommand(a), newListCommand(a), newShowCommand(a), newLsCommand(a), newCatCommand(a), newDiffCommand(a),
-		newExportCommand(a), newPackageCommand(a), newProfileCommand(a), newInventoryCommand(a), newDeltaCommand(a), newVerifyCommand(a),
+		newExportCommand(a), newPackageCommand(a), newProfileCommand(a), newAddonsCommand(a), newInventoryCommand(a), newImageCommand(a), newDeltaCommand(a), newVerifyCommand(a),
 		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newOptimizeCommand(a), newPruneCommand(a), newStatsCommand(a), newVersionCommand(a),
 	)
 	root.SetHelpCommand(&cobra.Command{

@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"ferry/cas"
+	"ferry/chunking/disk"
 	"ferry/manifest"
+	"ferry/manifest/guest"
 )
 
 func newDiffCommand(a *app) *cobra.Command {
@@ -19,8 +23,9 @@ func newDiffCommand(a *app) *cobra.Command {
 		Long: `Lists the files that were added, removed, changed, renamed or copied between two
 versions, with sizes. Renames and copies are recognised by content. Files of
 which only time or mode differ ("meta") are counted, and listed with --all. With
---deep, members of container files (zip, tar, gzip, ar, in one another) are listed,
-too, behind a "!".` + "\n" + exitHelp,
+--deep, members of container files (zip, tar, gzip, ar, in one another) and the files of
+disk images are listed, too, behind a "!"; of images that hold a Linux system, Debian
+packages, container images, kernels, units and configuration as well.` + "\n" + exitHelp,
 		Example: "  ferry diff k2s@1.4.0 k2s@1.5.0\n  ferry diff k2s@1.4.0 ./k2s-working-tree --json\n  ferry diff --deep old.zip new.zip",
 		Args:    exactly(2, "BASE and TARGET"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runDiff(cmd.Context(), a, args, all, deep) },
@@ -36,6 +41,13 @@ type diffResult struct {
 	Target  string         `json:"target"`
 	Counts  map[string]int `json:"counts"`
 	Changes []diffLine     `json:"changes"`
+	Guests  []guestDiff    `json:"guests,omitempty"` // of disk images, with --deep
+}
+
+// guestDiff is what changed in the Linux system of a disk image.
+type guestDiff struct {
+	Path string `json:"path"`
+	*guest.Diff
 }
 
 type diffLine struct {
@@ -57,14 +69,17 @@ func runDiff(ctx context.Context, a *app, args []string, all, deep bool) error {
 		return err
 	}
 	defer target.close()
+	r := diffResult{Base: base.label, Target: target.label, Counts: map[string]int{}, Changes: []diffLine{}}
 	if deep {
+		if r.Guests, err = guestDiffs(ctx, base, target); err != nil {
+			return err
+		}
 		for _, v := range []*version{base, target} {
-			if v.manifest, err = manifest.Deep(ctx, v.manifest, v.Recipe); err != nil {
+			if v.manifest, err = manifest.Deep(ctx, v.manifest, v); err != nil {
 				return fmt.Errorf("%s: %w", v.label, err)
 			}
 		}
 	}
-	r := diffResult{Base: base.label, Target: target.label, Counts: map[string]int{}, Changes: []diffLine{}}
 	for _, c := range manifest.Diff(base.manifest, target.manifest) {
 		r.Counts[string(c.Kind)]++
 		if (c.Kind == manifest.Same || c.Kind == manifest.Meta && !a.json) && !all {
@@ -99,7 +114,43 @@ func runDiff(ctx context.Context, a *app, args []string, all, deep bool) error {
 			}
 		}
 		fmt.Fprintln(w)
+		for _, g := range r.Guests {
+			fmt.Fprintf(w, "\nin the system of %s:\n", g.Path)
+			printGuestDiff(w, g.Diff)
+		}
 	})
+}
+
+// guestDiffs compares the Linux systems of disk images that changed.
+func guestDiffs(ctx context.Context, base, target *version) ([]guestDiff, error) {
+	var diffs []guestDiff
+	for _, e := range target.manifest.Entries {
+		b, ok := base.manifest.Find(e.Path)
+		if !ok && len(base.manifest.Entries) == 1 && len(target.manifest.Entries) == 1 {
+			b, ok = base.manifest.Entries[0], true // two files, of any names
+		}
+		if !ok || e.Type != manifest.TypeFile || b.Type != manifest.TypeFile || b.Digest == e.Digest || !looksLikeImage(e.Path) {
+			continue
+		}
+		var states [2]*guest.State
+		for i, side := range []struct {
+			v *version
+			e manifest.Entry
+		}{{base, b}, {target, e}} {
+			m, err := storedImage(ctx, side.v, side.e.Path)
+			if err == nil {
+				states[i], err = guestState(ctx, m.Image, nil)
+				m.close()
+			}
+			if err != nil && !errors.Is(err, disk.ErrFormat) && !errors.Is(err, cas.ErrNotFound) {
+				return nil, err
+			}
+		}
+		if states[0] != nil && states[1] != nil {
+			diffs = append(diffs, guestDiff{e.Path, guest.Compare(states[0], states[1])})
+		}
+	}
+	return diffs, nil
 }
 
 func signed(n int64) string {

@@ -9,9 +9,12 @@ import (
 	"syscall"
 
 	"ferry/cas"
+	"ferry/chunking/disk"
 	"ferry/delta"
 	"ferry/export"
+	"ferry/export/bundle"
 	"ferry/manifest"
+	"ferry/manifest/addon"
 	"ferry/manifest/place"
 	"ferry/manifest/profile"
 	"ferry/manifest/tree"
@@ -62,10 +65,11 @@ func classify(ctx context.Context, err error) failure {
 	var base *delta.BaseMismatchError
 	var unsafe *tree.UnsafePathError
 	var space *place.SpaceError
+	var lacking *bundle.MissingError
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return failure{exitInterrupted, "interrupted", "the same command goes on where it stopped"}
-	case errors.As(err, &usage), errors.Is(err, manifest.ErrRef), errors.Is(err, export.ErrMethod), errors.Is(err, profile.ErrRule):
+	case errors.As(err, &usage), errors.Is(err, manifest.ErrRef), errors.Is(err, export.ErrMethod), errors.Is(err, profile.ErrRule), errors.Is(err, addon.ErrSelection):
 		return failure{exitUsage, "usage", "ferry help shows the commands"}
 	case errors.As(err, &base):
 		return failure{exitBase, "base-mismatch", "the delta needs exactly the base version that it names: ferry delta inspect"}
@@ -77,9 +81,11 @@ func classify(ctx context.Context, err error) failure {
 		return failure{exitDamaged, "findings", ""}
 	case errors.Is(err, cas.ErrCorrupt):
 		return failure{exitDamaged, "damaged", "ferry check --read-data tells what else is damaged"}
-	case errors.Is(err, manifest.ErrInvalid), errors.Is(err, delta.ErrInvalid), errors.Is(err, tree.ErrFormat),
+	case errors.Is(err, manifest.ErrInvalid), errors.Is(err, delta.ErrInvalid), errors.Is(err, tree.ErrFormat), errors.Is(err, bundle.ErrInvalid), disk.Malformed(err),
 		errors.Is(err, place.ErrContent), errors.As(err, &unsafe):
 		return failure{exitDamaged, "malformed", ""}
+	case errors.As(err, &lacking):
+		return failure{exitNotFound, "missing", "name folders that have it with --images and --packages, or add --allow-missing"}
 	case errors.Is(err, cas.ErrNotFound):
 		return failure{exitNotFound, "not-found", lookHint(err)}
 	case errors.Is(err, fs.ErrNotExist):
@@ -108,6 +114,10 @@ func lookHint(err error) string {
 		return "ferry add makes a store; --store or FERRY_STORE name another"
 	case "path", "file":
 		return "ferry ls shows the paths of a version"
+	case "path in the image":
+		return "ferry image info shows the volumes, ferry ls IMAGE '!' the files"
+	case "disk image", "Linux system":
+		return ""
 	case "version":
 		return "ferry list shows what the store has"
 	default: // what a version is made of

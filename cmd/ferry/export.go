@@ -4,12 +4,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"ferry/cas"
+	"ferry/cas/durable"
+	"ferry/chunking/disk"
 	"ferry/export"
+	"ferry/manifest"
 	"ferry/manifest/place"
 )
 
@@ -18,6 +24,8 @@ type exportOptions struct {
 	format string
 	method string
 	links  string
+	path   string
+	as     string
 	force  bool
 }
 
@@ -30,11 +38,15 @@ func newExportCommand(a *app) *cobra.Command {
 which. The same version gives the same bytes on every system. Every file is
 verified while it is written, and TARGET appears only when it is whole.
 
+With --path, one file of the version is written, as it is; with --as raw or --as vhdx,
+a disk image in that form: its disk is the same, byte for byte.
+
 A directory must be new or empty; interrupted, the same command goes on with it.
 Files are never written outside TARGET.` + "\n" + exitHelp,
 		Example: `  ferry export k2s@1.5.0 -o k2s-1.5.0.zip
   ferry export k2s@1.5.0 -o C:\k2s-1.5.0
-  ferry export k2s@1.5.0 -o k2s.zip --method zstd --force`,
+  ferry export k2s@1.5.0 -o k2s.zip --method zstd --force
+  ferry export k2s@1.5.0 --path bin/Kubemaster-Base.vhdx --as raw -o disk.raw`,
 		Args: exactly(1, "REF or PATH"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runExport(cmd.Context(), a, o, args[0]) },
 	}
@@ -42,6 +54,8 @@ Files are never written outside TARGET.` + "\n" + exitHelp,
 	cmd.Flags().StringVar(&o.format, "format", "", "zip, tar, tar.gz, tar.zst or dir, whatever TARGET's name says")
 	cmd.Flags().StringVar(&o.method, "method", string(export.MethodDeflate), "how a zip compresses: deflate, store or zstd")
 	cmd.Flags().StringVar(&o.links, "links", "keep", "symbolic links in a directory: keep or skip")
+	cmd.Flags().StringVar(&o.path, "path", "", "write this file of the version only")
+	cmd.Flags().StringVar(&o.as, "as", "", "write the disk image at --path as raw or vhdx")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace an archive that stands at TARGET")
 	return cmd
 }
@@ -60,6 +74,9 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) error {
 	}
 	if o.links != "keep" && o.links != "skip" {
 		return usagef("--links is keep or skip, not %q", o.links)
+	}
+	if o.path != "" || o.as != "" {
+		return runExportFile(ctx, a, o, arg)
 	}
 	format := export.Format(o.format)
 	if o.format == "" {
@@ -90,4 +107,97 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) error {
 			fmt.Fprintf(w, "%s stood from the interrupted try\n", count(stats.Resumed, "file"))
 		}
 	})
+}
+
+// runExportFile writes one file of a version, or a disk image in another form.
+func runExportFile(ctx context.Context, a *app, o exportOptions, arg string) error {
+	if o.as != "" && o.as != string(disk.FormRaw) && o.as != string(disk.FormVHDX) {
+		return usagef("--as is raw or vhdx, not %q", o.as)
+	}
+	v, err := a.openVersion(ctx, arg, nil)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	path := strings.ReplaceAll(o.path, `\`, "/")
+	if path == "" && len(v.manifest.Entries) == 1 {
+		path = v.manifest.Entries[0].Path
+	}
+	e, ok := v.manifest.Find(path)
+	if !ok || e.Type != manifest.TypeFile {
+		return fmt.Errorf("%s: %w", v.label, &cas.NotFoundError{What: "file", Name: path})
+	}
+	begun := time.Now()
+	r := exportResult{Output: o.output, Format: "file", Stats: place.Stats{Files: 1, Size: e.Size}}
+	if o.as == "" {
+		err = exportOne(ctx, a, v, e, o)
+	} else {
+		r.Format = o.as
+		r.Stats.Size, err = exportImage(ctx, a, v, e, o)
+	}
+	if err != nil {
+		return err
+	}
+	r.Seconds = time.Since(begun).Seconds()
+	return a.print(r, func(w io.Writer) {
+		fmt.Fprintf(w, "%s: %s, %s (%s)\n", r.Output, e.Path, size(r.Stats.Size), rate(r.Stats.Size, r.Seconds))
+	})
+}
+
+// exportImage writes a disk image in another form.
+func exportImage(ctx context.Context, a *app, v *version, e manifest.Entry, o exportOptions) (int64, error) {
+	c, err := v.OpenAt(ctx, e)
+	if err != nil {
+		return 0, err
+	}
+	m, err := asImage(c, e.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer m.close()
+	return writeImage(ctx, a, m.Contents(), disk.Form(o.as), o.output, o.force)
+}
+
+// exportOne writes a file beside its name, and gives it its name when it is whole.
+func exportOne(ctx context.Context, a *app, v *version, e manifest.Entry, o exportOptions) (err error) {
+	if _, err := os.Lstat(o.output); err == nil && !o.force {
+		return fmt.Errorf("%s: %w; --force replaces it", o.output, place.ErrExists)
+	}
+	f, err := os.CreateTemp(filepath.Dir(o.output), durable.TempPattern)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	progress := a.progress("writing "+filepath.Base(o.output), e.Size)
+	defer a.endProgress()
+	if err := v.WriteFile(ctx, &countedWriter{f, progress}, e); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := durable.Rename(f.Name(), o.output); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(o.output))
+}
+
+// countedWriter counts what is written.
+type countedWriter struct {
+	w        io.Writer
+	progress cas.Counter
+}
+
+func (c *countedWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.progress.Add(int64(n))
+	return n, err
 }

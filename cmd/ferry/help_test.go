@@ -114,7 +114,7 @@ func TestCommandsKnown(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"add", "cat", "check", "delta", "delta apply", "delta create", "delta inspect", "delta undo", "diff", "export", "inventory", "list",
+		"add", "addons", "addons export", "addons import", "addons list", "cat", "check", "delta", "delta apply", "delta create", "delta inspect", "delta undo", "diff", "export", "image", "image compact", "image diff", "image info", "inventory", "list",
 		"ls", "optimize", "package", "profile", "profile check", "profile list", "profile schema", "profile show", "prune", "remove", "repair", "repair index", "show", "stats", "verify", "version",
 	}
 	if !slices.Equal(got, want) {

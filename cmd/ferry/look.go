@@ -70,10 +70,14 @@ func runShow(ctx context.Context, a *app, arg string, raw bool) error {
 
 func newLsCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "ls REF|PATH [FOLDER]",
-		Short:   "List the files of a version",
-		Long:    "Lists the files of a version with size, time and digest, or those in one folder." + "\n" + exitHelp,
-		Example: "  ferry ls k2s@1.5.0\n  ferry ls k2s@1.5.0 bin --json",
+		Use:   "ls REF|PATH [FOLDER]",
+		Short: "List the files of a version",
+		Long: `Lists the files of a version with size, time and digest, or those in one folder.
+
+FILE!FOLDER looks into a file: an archive (zip, tar, gzip, ar) or a disk image, whose
+folders begin with the number of the volume. Of a package that is one file, !FOLDER
+will do.` + "\n" + exitHelp,
+		Example: "  ferry ls k2s@1.5.0\n  ferry ls k2s@1.5.0 bin --json\n  ferry ls k2s@1.5.0 'bin/Kubemaster-Base.vhdx!1/etc'\n  ferry ls disk.vhdx '!1/boot'",
 		Args:    between(1, 2, "REF or PATH, and at most one FOLDER"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runLs(cmd.Context(), a, args) },
 	}
@@ -93,25 +97,25 @@ type listedEntry struct {
 func listed(e manifest.Entry) listedEntry {
 	l := listedEntry{Path: e.Path, Type: e.Type, Exec: e.Exec, Size: e.Size, Link: e.Link}
 	if e.Type == manifest.TypeFile {
-		l.Digest = e.Digest.String()
+		if !e.Digest.IsZero() { // which is not looked for in images
+			l.Digest = e.Digest.String()
+		}
 		l.MTime = time.Unix(e.ModTime, 0).UTC().Format(time.RFC3339)
 	}
 	return l
 }
 
 func runLs(ctx context.Context, a *app, args []string) error {
-	v, err := a.openVersion(ctx, args[0], nil)
-	if err != nil {
-		return err
-	}
-	defer v.close()
 	folder := ""
 	if len(args) == 2 {
 		folder = strings.Trim(strings.ReplaceAll(args[1], `\`, "/"), "/")
 	}
-	within := v.manifest.Within(folder)
+	within, err := a.list(ctx, args[0], folder)
+	if err != nil {
+		return err
+	}
 	if len(within) == 0 && folder != "" {
-		return fmt.Errorf("%s: %w", v.label, &cas.NotFoundError{What: "path", Name: folder})
+		return fmt.Errorf("%s: %w", args[0], &cas.NotFoundError{What: "path", Name: folder})
 	}
 	lines := []listedEntry{}
 	for _, e := range within {
@@ -136,12 +140,26 @@ func runLs(ctx context.Context, a *app, args []string) error {
 	})
 }
 
+// list lists a folder of a version, or one within a file.
+func (a *app) list(ctx context.Context, arg, folder string) ([]manifest.Entry, error) {
+	if file, inner, ok := strings.Cut(folder, manifest.InsideMark); ok {
+		return a.listInside(ctx, arg, file, inner)
+	}
+	v, err := a.openVersion(ctx, arg, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer v.close()
+	return v.manifest.Within(folder), nil
+}
+
 func newCatCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:     "cat REF|PATH FILE",
-		Short:   "Print a file of a version",
-		Long:    "Writes the bytes of one file to standard output, verified while they are read." + "\n" + exitHelp,
-		Example: "  ferry cat k2s@1.5.0 VERSION",
+		Use:   "cat REF|PATH FILE",
+		Short: "Print a file of a version",
+		Long: `Writes the bytes of one file to standard output, verified while they are read.
+FILE!INNER is a file in an archive or disk image: see ferry ls.` + "\n" + exitHelp,
+		Example: "  ferry cat k2s@1.5.0 VERSION\n  ferry cat k2s@1.5.0 'bin/Kubemaster-Base.vhdx!1/etc/os-release'",
 		Args:    exactly(2, "REF or PATH, and FILE"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runCat(cmd.Context(), a, args) },
 	}
@@ -160,6 +178,9 @@ func runCat(ctx context.Context, a *app, args []string) error {
 
 // openOne opens one file, without reading the rest of a tree on disk.
 func (a *app) openOne(ctx context.Context, arg, path string) (io.ReadCloser, error) {
+	if file, inner, ok := strings.Cut(path, manifest.InsideMark); ok {
+		return a.openInside(ctx, arg, file, inner)
+	}
 	if isPath(arg) {
 		t, err := tree.Open(arg, tree.Options{})
 		if err != nil {

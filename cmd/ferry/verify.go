@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferry/cas"
+	"ferry/chunking/disk"
 	"ferry/delta"
 	"ferry/manifest"
 	"ferry/manifest/place"
@@ -27,21 +28,24 @@ type verifyOptions struct {
 func newVerifyCommand(a *app) *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
-		Use:   "verify PATH|REF|DELTA [--against REF|MANIFEST|DELTA]",
+		Use:   "verify PATH|REF|DELTA|IMAGE [--against REF|MANIFEST|DELTA]",
 		Short: "Compare a folder, package, delta or version with what it should be",
 		Long: `Compares every path and every byte of a folder or archive with a version in the
 store, a manifest file (ferry show --manifest) or the target of a delta: what is
 missing, changed, extra. Where the store knows how a changed file should be cut,
 the damaged byte ranges are listed.
 
-Without --against, verifies a delta, or a version in the store, in itself.
+Without --against, verifies a delta, a version in the store, or a disk image in
+itself: of an image, the checksums and allocation tables of VHDX or VHD, partition
+table and file systems.
 Nothing is changed. Any finding gives exit status 4.` + "\n" + exitHelp,
 		Example: `  ferry verify C:\k2s --against k2s@1.5.0
   ferry verify k2s-1.5.0.zip --against k2s-1.5.0.manifest
   ferry verify C:\k2s --against upgrade.ferry
   ferry verify upgrade.ferry
-  ferry verify k2s@1.5.0`,
-		Args: exactly(1, "PATH, REF or DELTA"),
+  ferry verify k2s@1.5.0
+  ferry verify Kubemaster-Base.vhdx`,
+		Args: exactly(1, "PATH, REF, DELTA or IMAGE"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(cmd.Context(), a, o, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.against, "against", "", "what it should be: a version, a manifest file or a delta")
@@ -58,6 +62,9 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 	case !isPath(arg):
 		return usagef("%s is a version in the store, which is verified in itself; ferry diff %s %s compares the two", arg, arg, o.against)
 	case o.against == "":
+		if found, err := verifyImage(ctx, a, arg); found || err != nil {
+			return err
+		}
 		return usagef("say with --against what %s should be", arg)
 	}
 	want, err := a.expected(ctx, o.against)
@@ -291,4 +298,44 @@ func verifyDelta(ctx context.Context, a *app, path string) error {
 		err = fmt.Errorf("%s: %w", path, errFindings)
 	}
 	return err
+}
+
+// verifyImage looks for damage in a disk image; found is false of any other file.
+func verifyImage(ctx context.Context, a *app, path string) (found bool, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() {
+		return false, err
+	}
+	head := make([]byte, min(disk.Head, fi.Size()))
+	if _, err := io.ReadFull(f, head); err != nil || !disk.Recognise(head) && !looksLikeImage(path) {
+		return false, err
+	}
+	findings := []disk.Finding{}
+	err = disk.Check(ctx, f, fi.Size(), func(f disk.Finding) { findings = append(findings, f) })
+	if errors.Is(err, disk.ErrFormat) {
+		return false, nil
+	}
+	if err != nil {
+		return true, fmt.Errorf("%s: %w", path, err)
+	}
+	err = a.print(struct {
+		What     string         `json:"what"`
+		Findings []disk.Finding `json:"findings"`
+	}{path, findings}, func(w io.Writer) {
+		for _, f := range findings {
+			fmt.Fprintf(w, "%s: at %d: %s\n", f.Where, f.Off, f.Text)
+		}
+		if len(findings) == 0 {
+			fmt.Fprintf(w, "%s is sound: what its own checksums and tables cover, not the content of its files\n", path)
+		}
+	})
+	if err == nil && len(findings) > 0 {
+		err = fmt.Errorf("%s: %w", path, errFindings)
+	}
+	return true, err
 }

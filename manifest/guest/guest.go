@@ -158,11 +158,11 @@ func (s *State) kernels(root fs.FS) error {
 
 // hashAll notes the digests of all files in a folder, and where its links lead.
 func hashAll(ctx context.Context, root fs.FS, folder string, into map[string]string) error {
-	if folder == "" {
-		folder = "."
-	}
-	if fi, err := fs.Lstat(root, folder); absent(err) || err == nil && fi.Mode()&fs.ModeSymlink != 0 {
-		return nil // where a link leads is looked at by its own name
+	folder = path.Clean(folder)
+	for dir := folder; dir != "."; dir = path.Dir(dir) {
+		if fi, err := fs.Lstat(root, dir); absent(err) || err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+			return nil // where a link leads is looked at by its own name
+		}
 	}
 	return fs.WalkDir(root, folder, func(name string, d fs.DirEntry, err error) error {
 		switch {

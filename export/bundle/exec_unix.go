@@ -1,0 +1,6 @@
+//go:build !windows
+
+package bundle
+
+// execMatters says that the system keeps which files may be executed.
+const execMatters = true

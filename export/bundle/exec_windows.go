@@ -1,0 +1,4 @@
+package bundle
+
+// execMatters says that the system keeps which files may be executed.
+const execMatters = false

@@ -1,0 +1,96 @@
+package bundle
+
+import (
+	"ferry/cas"
+	"ferry/manifest"
+)
+
+// ImportOptions say how addons of a bundle come into a folder or a version.
+type ImportOptions struct {
+	// Root is the folder of the addons in the target; empty means DefaultRoot.
+	Root string
+	// OmitImages and OmitPackages leave these in the bundle.
+	OmitImages, OmitPackages bool
+	// ImagesTo and PackagesTo are folders for these. Where they are empty, they go to
+	// ".imported/images" and ".imported/packages" below Root, where the next export
+	// from the target finds them.
+	ImagesTo, PackagesTo string
+	// Preserve reports whether a file is one that people edit. Such a file stays as it
+	// is. Paths are relative to the target: "addons/storage/smb/config/SmbStorage.json".
+	// nil means that there are none.
+	Preserve func(path string) bool
+	// Force replaces those files, too.
+	Force bool
+	// Base is what the target was made from; nil when that is not known. It tells
+	// files of the product from files that people put there.
+	Base *manifest.Manifest
+	// Progress is told the bytes placed; nil is allowed.
+	Progress cas.Counter
+}
+
+func (o ImportOptions) withDefaults() ImportOptions {
+	if o.Root == "" {
+		o.Root = DefaultRoot
+	}
+	if o.Preserve == nil {
+		o.Preserve = func(string) bool { return false }
+	}
+	return o
+}
+
+// Report says what an import did. Paths are relative to the target, in order.
+type Report struct {
+	// BaseVersion is the product's version of the target, TargetVersion the bundle's;
+	// either is empty when it is not known.
+	BaseVersion   string        `json:"base_version"`
+	TargetVersion string        `json:"target_version"`
+	Addons        []AddonReport `json:"addons"`
+	Added         []string      `json:"added"`
+	Changed       []string      `json:"changed"`
+	Removed       []string      `json:"removed"`
+	// Kept lists files that the bundle would have changed, or does not have.
+	Kept      []Kept `json:"kept"`
+	Unchanged int    `json:"unchanged"`
+	// Images and Packages list where these were placed: where ImagesTo or PackagesTo
+	// is given, paths in there.
+	Images   []string `json:"images"`
+	Packages []string `json:"packages"`
+	// Missing lists what the bundle lacks for the addons that were imported.
+	Missing []Missing `json:"missing"`
+}
+
+// State is what became of an addon.
+type State string
+
+// The states.
+const (
+	StateAdded     State = "added"
+	StateUpdated   State = "updated"
+	StateUnchanged State = "unchanged"
+)
+
+// AddonReport says what became of an implementation.
+type AddonReport struct {
+	Addon          string `json:"addon"`
+	Implementation string `json:"implementation"`
+	State          State  `json:"state"`
+	// BaseVersion is the implementation's before; empty when there was none.
+	BaseVersion   string `json:"base_version,omitempty"`
+	TargetVersion string `json:"target_version"`
+}
+
+// Title is what people call it: "ingress nginx".
+func (r AddonReport) Title() string { return title(r.Addon, r.Implementation) }
+
+// Kept is a file that was left as it is.
+type Kept struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"`
+}
+
+func newReport() *Report {
+	return &Report{
+		Addons: []AddonReport{}, Added: []string{}, Changed: []string{}, Removed: []string{}, Kept: []Kept{},
+		Images: []string{}, Packages: []string{}, Missing: []Missing{},
+	}
+}

@@ -1,0 +1,253 @@
+package bundle
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"ferry/cas"
+	"ferry/manifest"
+	"ferry/manifest/tree"
+)
+
+// Write writes the bundle. What is written is complete and right only when the
+// error is nil.
+func (p *Plan) Write(ctx context.Context, w io.Writer) error {
+	if p.opts.Format == FormatZip {
+		return (&zipMaker{p: p}).write(ctx, w)
+	}
+	o := &ociMaker{p: p, blobs: map[string]*blob{}}
+	defer o.close()
+	return o.write(ctx, w)
+}
+
+// fill writes the content of something.
+type fill func(ctx context.Context, w io.Writer) error
+
+func fillBytes(data []byte) fill {
+	return func(_ context.Context, w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
+}
+
+// fillFrom writes a file that was found for an addon.
+func (p *Plan) fillFrom(c *candidate) fill {
+	return func(ctx context.Context, w io.Writer) error { return c.copyTo(ctx, p.counted(w)) }
+}
+
+// fillEntry writes a file of the package.
+func (p *Plan) fillEntry(e manifest.Entry) fill {
+	return func(ctx context.Context, w io.Writer) error { return p.files.WriteFile(ctx, w, e) }
+}
+
+// counted returns w, telling the progress of what goes through it.
+func (p *Plan) counted(w io.Writer) io.Writer {
+	if p.opts.Progress == nil {
+		return w
+	}
+	return &countingWriter{w, p.opts.Progress}
+}
+
+type countingWriter struct {
+	w io.Writer
+	c cas.Counter
+}
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.w.Write(p)
+	w.c.Add(int64(n))
+	return n, err
+}
+
+// sum is what is written, by its digest and size.
+type sum struct {
+	digest string // SHA-256, in hexadecimal digits
+	size   int64
+}
+
+// summer computes a sum of what is written to it.
+type summer struct {
+	h hash.Hash
+	n int64
+}
+
+func newSummer() *summer { return &summer{h: sha256.New()} }
+
+func (s *summer) Write(p []byte) (int, error) {
+	s.n += int64(len(p))
+	return s.h.Write(p)
+}
+
+func (s *summer) sum() sum { return sum{hex.EncodeToString(s.h.Sum(nil)), s.n} }
+
+// sumOf writes to nowhere, to learn the sum.
+func sumOf(ctx context.Context, write fill) (sum, error) {
+	s := newSummer()
+	err := write(ctx, s)
+	return s.sum(), err
+}
+
+// writeSummed writes again what has a known sum, which must come out again.
+func writeSummed(ctx context.Context, w io.Writer, want sum, what string, write fill) error {
+	s := newSummer()
+	if err := write(ctx, io.MultiWriter(w, s)); err != nil {
+		return err
+	}
+	if s.sum() != want {
+		return fmt.Errorf("%s: %w", what, manifest.ErrChanged)
+	}
+	return nil
+}
+
+// blob is content that is known by its sum, and can be written any number of times.
+type blob struct {
+	sum
+	write fill
+	spool tree.Content // nil unless it is kept in one
+}
+
+func bytesBlob(data []byte) *blob {
+	s := newSummer()
+	s.Write(data)
+	return &blob{sum: s.sum(), write: fillBytes(data)}
+}
+
+// tarItem is a member of a tar.
+type tarItem struct {
+	name        string // in the tar, without "./"
+	typ         manifest.Type
+	exec        bool
+	size, mtime int64
+	link        string
+	write       fill
+}
+
+// Whether names in a tar begin with "./", after an entry for the root itself.
+const (
+	withRoot    = true
+	withoutRoot = false
+)
+
+// writeTar writes a tar whose bytes depend on the items alone.
+func writeTar(ctx context.Context, w io.Writer, items []tarItem, root bool, mtime int64) error {
+	items = slices.SortedFunc(slices.Values(items), func(a, b tarItem) int { return cmp.Compare(a.name, b.name) })
+	tw := tar.NewWriter(w)
+	prefix := ""
+	if root {
+		prefix = "./"
+		h := &tar.Header{Typeflag: tar.TypeDir, Name: prefix, Mode: 0o755, ModTime: time.Unix(mtime, 0)}
+		if err := tw.WriteHeader(h); err != nil {
+			return err
+		}
+	}
+	for _, it := range items {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := tw.WriteHeader(it.header(prefix)); err != nil {
+			return fmt.Errorf("%s: %w", it.name, err)
+		}
+		if it.typ != manifest.TypeFile {
+			continue
+		}
+		if err := it.write(ctx, tw); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func (it tarItem) header(prefix string) *tar.Header {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: prefix + it.name, Mode: 0o644, Size: it.size, ModTime: time.Unix(it.mtime, 0)}
+	switch {
+	case it.typ == manifest.TypeDir:
+		h.Typeflag, h.Name, h.Mode = tar.TypeDir, h.Name+"/", 0o755
+	case it.typ == manifest.TypeLink:
+		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, it.link, 0o777
+	case it.exec:
+		h.Mode = 0o755
+	}
+	return h
+}
+
+// packed makes a gzipped tar, which is kept until the blob is closed: packing it
+// again costs more.
+func (p *Plan) packed(ctx context.Context, items []tarItem) (*blob, error) {
+	r, w := io.Pipe()
+	go func() {
+		z := gzip.NewWriter(w) // no name and no time: the same items give the same bytes
+		err := writeTar(ctx, z, items, withRoot, p.created)
+		w.CloseWithError(cmp.Or(z.Close(), err))
+	}()
+	s := newSummer()
+	c, err := tree.Spool(io.TeeReader(r, s), 1)
+	r.CloseWithError(io.ErrClosedPipe) // ends the goroutine when the spool gave up
+	if err != nil {
+		return nil, err
+	}
+	return &blob{sum: s.sum(), spool: c, write: func(ctx context.Context, w io.Writer) error {
+		return copyContext(ctx, w, io.NewSectionReader(c, 0, c.Size()))
+	}}, nil
+}
+
+// items returns the tar items of entries; names gives each its name in the tar.
+func (p *Plan) items(entries []manifest.Entry, name func(manifest.Entry) string) []tarItem {
+	var items []tarItem
+	for _, e := range entries {
+		items = append(items, tarItem{
+			name: name(e), typ: e.Type, exec: e.Exec, size: e.Size, mtime: e.ModTime, link: e.Link, write: p.fillEntry(e),
+		})
+	}
+	return items
+}
+
+// imageNames gives every image archive a file name, once for each system: that of
+// its first reference.
+func (p *Plan) imageNames() map[imageKey]string {
+	var all []wantedImage
+	for _, part := range p.parts {
+		all = append(all, part.images...)
+	}
+	slices.SortStableFunc(all, func(a, b wantedImage) int {
+		return cmp.Or(cmp.Compare(a.ref.String(), b.ref.String()), cmp.Compare(a.system, b.system))
+	})
+	names, taken := map[imageKey]string{}, map[string]bool{}
+	for _, im := range all {
+		key := imageKey{im.from, im.system}
+		if names[key] != "" {
+			continue
+		}
+		name := imageFileName(im.ref.String(), im.system)
+		if taken[strings.ToLower(name)] {
+			digest := sha256.Sum256([]byte(im.ref.String()))
+			name = strings.TrimSuffix(name, ".tar") + "-" + hex.EncodeToString(digest[:4]) + ".tar"
+		}
+		names[key], taken[strings.ToLower(name)] = name, true
+	}
+	return names
+}
+
+// imageKey is an image archive for the nodes of one system.
+type imageKey struct {
+	from   *image
+	system string
+}
+
+func imageFileName(ref, system string) string {
+	name := fileName(ref) + ".tar"
+	if system == windows {
+		name = "windows_" + name
+	}
+	return name
+}
