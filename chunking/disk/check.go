@@ -73,7 +73,7 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Finding))
 // Malformed reports whether an error is about an image's bytes: damaged, or of a kind
 // that is not read.
 func Malformed(err error) bool {
-	for _, bad := range []error{ErrFormat, ErrUnclean, vhdx.ErrUnsupported, vhd.ErrUnsupported, partition.ErrUnsupported, ext4.ErrUnsupported, fat.ErrUnsupported} {
+	for _, bad := range []error{ErrFormat, ErrUnclean, vhdx.ErrFormat, vhd.ErrFormat, vhdx.ErrUnsupported, vhd.ErrUnsupported, partition.ErrUnsupported, ext4.ErrUnsupported, fat.ErrUnsupported} {
 		if errors.Is(err, bad) {
 			return true
 		}

@@ -158,36 +158,36 @@ func exportImage(ctx context.Context, a *app, v *version, e manifest.Entry, o ex
 	return writeImage(ctx, a, m.Contents(), disk.Form(o.as), o.output, o.force)
 }
 
-// exportOne writes a file beside its name, and gives it its name when it is whole.
-func exportOne(ctx context.Context, a *app, v *version, e manifest.Entry, o exportOptions) (err error) {
-	if _, err := os.Lstat(o.output); err == nil && !o.force {
-		return fmt.Errorf("%s: %w; --force replaces it", o.output, place.ErrExists)
+// exportOne writes a file.
+func exportOne(ctx context.Context, a *app, v *version, e manifest.Entry, o exportOptions) error {
+	return writeOutput(o.output, o.force, func(f *os.File) error {
+		progress := a.progress("writing "+filepath.Base(o.output), e.Size)
+		defer a.endProgress()
+		return v.WriteFile(ctx, &countedWriter{f, progress}, e)
+	})
+}
+
+// writeOutput makes a file that appears under its name when fn has written it whole,
+// and replaces one only by force.
+func writeOutput(path string, force bool, fn func(f *os.File) error) error {
+	if _, err := os.Lstat(path); err == nil && !force {
+		return fmt.Errorf("%s: %w; --force replaces it", path, place.ErrExists)
 	}
-	f, err := os.CreateTemp(filepath.Dir(o.output), durable.TempPattern)
+	f, err := durable.Create(path)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	progress := a.progress("writing "+filepath.Base(o.output), e.Size)
-	defer a.endProgress()
-	if err := v.WriteFile(ctx, &countedWriter{f, progress}, e); err != nil {
+	defer f.Abort()
+	if err := f.Chmod(0o644); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	if err := fn(f.File); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
-	if err := f.Close(); err != nil {
-		return err
+	if force {
+		return f.Commit()
 	}
-	if err := durable.Rename(f.Name(), o.output); err != nil {
-		return err
-	}
-	return durable.SyncDir(filepath.Dir(o.output))
+	return f.CommitNew()
 }
 
 // countedWriter counts what is written.

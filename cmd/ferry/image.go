@@ -14,11 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferry/cas"
-	"ferry/cas/durable"
 	"ferry/chunking/disk"
 	"ferry/manifest"
 	"ferry/manifest/guest"
-	"ferry/manifest/place"
 	"ferry/manifest/tree"
 )
 
@@ -481,51 +479,33 @@ func formOf(path, format string) (disk.Form, error) {
 // writeImage writes a disk image beside its name, reads it back and compares it, and
 // gives it its name. It returns its size in bytes.
 func writeImage(ctx context.Context, a *app, c *disk.Contents, form disk.Form, path string, force bool) (n int64, err error) {
-	if _, err := os.Lstat(path); err == nil && !force {
-		return 0, fmt.Errorf("%s: %w; --force replaces it", path, place.ErrExists)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), durable.TempPattern)
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		f.Close()
-		if err != nil {
-			os.Remove(f.Name())
+	err = writeOutput(path, force, func(f *os.File) error {
+		progress := a.progress("writing "+filepath.Base(path), c.Size())
+		defer a.endProgress()
+		if form == disk.FormRaw {
+			if err := f.Truncate(c.Size()); err != nil {
+				return err
+			}
 		}
-	}()
-	progress := a.progress("writing "+filepath.Base(path), c.Size())
-	defer a.endProgress()
-	if form == disk.FormRaw {
-		err = f.Truncate(c.Size())
-	}
-	if err == nil {
-		err = disk.Write(ctx, &countedWriterAt{f, progress}, c, form)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", path, err)
-	}
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	back, err := disk.Open(f, fi.Size())
-	if err != nil {
-		return 0, fmt.Errorf("%s: reading it back: %w", path, err)
-	}
-	if at, err := disk.Equal(ctx, c, back.Contents()); err != nil || at >= 0 {
-		return 0, fmt.Errorf("%s: reading it back: differs at %d (%v)", path, at, err)
-	}
-	if err := f.Close(); err != nil {
-		return 0, err
-	}
-	if err := durable.Rename(f.Name(), path); err != nil {
-		return 0, err
-	}
-	return fi.Size(), durable.SyncDir(filepath.Dir(path))
+		if err := disk.Write(ctx, &countedWriterAt{f, progress}, c, form); err != nil {
+			return err
+		}
+		fi, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		n = fi.Size()
+		back, err := disk.Open(f, n)
+		if err != nil {
+			return fmt.Errorf("reading it back: %w", err)
+		}
+		at, err := disk.Equal(ctx, c, back.Contents())
+		if err == nil && at >= 0 {
+			err = fmt.Errorf("reading it back: byte %d of the disk differs", at)
+		}
+		return err
+	})
+	return n, err
 }
 
 // countedWriterAt counts what is written.

@@ -72,6 +72,7 @@ func TestScript(t *testing.T) {
 			"exit":       cmdExit,
 			"jsonfield":  cmdJSONField,
 			"mkfile":     cmdMkfile,
+			"image":      cmdImage,
 			"edit":       cmdEdit,
 			"flip":       cmdFlip,
 			"cut":        cmdCut,

@@ -17,11 +17,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"ferry/chunking/disk/disktest"
 	"ferry/manifest/tree"
 )
 
@@ -95,6 +97,17 @@ func cmdMkfile(ts *testscript.TestScript, neg bool, args []string) {
 	seed, err := strconv.ParseUint(args[2], 10, 64)
 	ts.Check(err)
 	ts.Check(writeFile(ts.MkAbs(args[0]), seededBytes(size, seed), 0o644, sampleTime))
+}
+
+// cmdImage writes a disk image: base, or target, which it became in an upgrade.
+func cmdImage(ts *testscript.TestScript, neg bool, args []string) {
+	wants(ts, neg, args, 2, "image base|target PATH")
+	var t testing.T // what unpacking an embedded image reports to; it does not fail
+	data := disktest.Base(&t)
+	if args[0] == "target" {
+		data = disktest.Target(&t)
+	}
+	ts.Check(writeFile(ts.MkAbs(args[1]), data, 0o644, sampleTime))
 }
 
 // theFile returns the one file that a pattern matches.
