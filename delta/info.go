@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"ferry/cas"
+	"ferry/chunking/disk"
 	"ferry/manifest"
 	"ferry/manifest/tree"
 )
@@ -268,6 +269,18 @@ func (c *creator) infoMember(f *InfoFile, entry int, g *program, whole *costSum)
 		m.From = ""
 	}
 	f.Members = append(f.Members, m)
+}
+
+// Leftovers returns what the delta spends on free blocks of disk images, in bytes.
+func (i *Info) Leftovers() (n int64) {
+	for _, f := range i.Files {
+		for _, m := range f.Members {
+			if disk.IsFree(m.Name) {
+				n += m.Cost
+			}
+		}
+	}
+	return n
 }
 
 // costSum sums up what instructions give and cost.

@@ -135,7 +135,13 @@ func ApplyInPlace(ctx context.Context, d *Delta, dir string, opts InPlaceOptions
 	return s.apply(ctx, d, opts)
 }
 
+// addonsJournal is there while an import of addons is under way, or was interrupted.
+const addonsJournal = "addons/journal.json"
+
 func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPlaceReport, error) {
+	if _, err := s.root.Lstat(s.state(addonsJournal)); err == nil {
+		return nil, fmt.Errorf("%s: %w: an import of addons was interrupted: run that again first", s.dir, ErrBusy)
+	}
 	j, err := s.readJournal(s.state(journalName))
 	if err != nil {
 		return nil, err

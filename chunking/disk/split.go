@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 
 	"ferry/chunking/ext4"
 	"ferry/chunking/fat"
@@ -24,6 +26,22 @@ type Stream struct {
 	Name   string
 	Ranges []Range // in the order of the stream
 }
+
+// IsFree reports whether a stream of that name, perhaps within a container file, is of
+// free blocks: what is left of deleted files.
+func IsFree(name string) bool {
+	for part := range strings.SplitSeq(name, "!") {
+		if number, rest, ok := strings.Cut(part, ":"); ok && (rest == areaFree || strings.HasPrefix(rest, areaFree+" at ")) {
+			if _, err := strconv.Atoi(number); err == nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// areaFree is what free blocks are called.
+const areaFree = "free"
 
 // Bounds of what is split; larger images stay as they are.
 const (
@@ -199,7 +217,7 @@ func (s *splitter) ext4(ctx context.Context, v *Volume) error {
 		return err
 	}
 	return v.Ext4.Free(func(off, size int64) error {
-		s.area(v, "free", off, size, true)
+		s.area(v, areaFree, off, size, true)
 		return s.err
 	})
 }

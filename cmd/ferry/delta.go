@@ -64,12 +64,16 @@ the site that neither the target nor another base knows stay, in place, unless
 Rules, as profiles have them, go with the delta and say what happens at a site: files
 that --preserve matches are kept where the site has its own; what --wholesale
 matches becomes just the target's, in place; the target must have what --mandatory
-matches. With --version-file, only a tree of the right version is changed.` + "\n" + exitHelp,
+matches. With --version-file, only a tree of the right version is changed. --profile
+takes all of these from a package profile.
+
+--addons takes some addons along, by name ("ingress nginx,monitoring"), or none: the
+others are left out on both sides, and stay at a site as they are there.` + "\n" + exitHelp,
 		Example: `  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry
   ferry delta create old.zip new.zip -o upgrade.ferry
   ferry delta create k2s@1.3.0 k2s@1.4.0 k2s@1.5.0 -o from-1.3-or-1.4.ferry
   ferry delta create --inventory site.inv k2s@1.5.0 -o for-that-site.ferry
-  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry --preserve cfg/ --version-file VERSION --with-tool ferry.exe`,
+  ferry delta create k2s@1.4.0 k2s@1.5.0 -o upgrade.ferry --profile k2s --addons none --with-tool ferry.exe`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args)+len(o.inventories) < 2 {
 				return usagef("name at least one base, and the target")
@@ -88,6 +92,8 @@ matches. With --version-file, only a tree of the right version is changed.` + "\
 	cmd.Flags().StringArrayVar(&o.rules.Wholesale, "wholesale", nil, "make folders that this `RULE` matches just the target's (again and again)")
 	cmd.Flags().StringArrayVar(&o.rules.Mandatory, "mandatory", nil, "fail unless the target has what this `RULE` matches (again and again)")
 	cmd.Flags().StringVar(&o.rules.VersionFile, "version-file", "", "the `PATH` in the package of a file that says its version, such as VERSION")
+	cmd.Flags().StringVar(&o.profile, "profile", "", "take the rules of a built-in profile, or of a `FILE.yaml`")
+	cmd.Flags().StringVar(&o.addons, "addons", "all", "addons to take along, with commas between, or all, or none")
 	o.effort.register(cmd, "how long to search for a smaller delta")
 	return cmd
 }
@@ -101,6 +107,8 @@ type createOptions struct {
 	removeUnknown bool
 	tools         []string
 	rules         delta.Rules
+	profile       string
+	addons        string
 }
 
 // effortFlag is --effort.
@@ -142,9 +150,14 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	if _, err := os.Lstat(o.output); err == nil && !o.force {
 		return fmt.Errorf("%s: %w; --force replaces it", o.output, place.ErrExists)
 	}
+	p, err := o.takeProfile()
+	if err != nil {
+		return err
+	}
 	debug.SetMemoryLimit(createMemoryGoal)
 	begun := time.Now()
 	var versions []delta.Version
+	var opened []*version
 	var packed int64
 	for _, name := range o.inventories {
 		v, closeLibrary, err := a.openInventory(ctx, name)
@@ -165,7 +178,14 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 			return fmt.Errorf("%s: %w", arg, err)
 		}
 		versions = append(versions, delta.Version{Label: labelOf(arg), Manifest: v.manifest, Files: v, Number: number, Params: v.params})
+		opened = append(opened, v)
 		packed = v.packed
+	}
+	if o.addons != "all" {
+		packed = 0 // of the whole package
+		if err := o.chooseAddons(ctx, p, opened, versions); err != nil {
+			return err
+		}
 	}
 	f, err := durable.Create(o.output)
 	if err != nil {
@@ -220,6 +240,9 @@ func printCreate(w io.Writer, r createResult) {
 	}
 	fmt.Fprintf(w, "%s: %s, %.2f %% of the full package (%s%s), made in %.1f s\n", r.Output, size(r.Size), 100*r.Ratio, about, size(r.Full), r.Seconds)
 	fmt.Fprintf(w, "%s added, %d changed, %d removed, %d unchanged\n", count(len(r.Info.Added), "file"), len(r.Info.Changed), len(r.Info.Removed), r.Info.Unchanged+r.Info.Meta)
+	if n := r.Info.Leftovers(); n > 1<<20 && n > r.Size/100 {
+		fmt.Fprintf(w, "%s of it is what is left of deleted files in disk images: ferry image compact, before packaging, drops that\n", size(n))
+	}
 	if r.Size >= r.Full {
 		fmt.Fprintf(w, "the full package is not larger: ship that instead\n")
 	}

@@ -19,6 +19,7 @@ import (
 	"ferry/cas"
 	"ferry/cas/durable"
 	"ferry/chunking"
+	"ferry/chunking/disk"
 	"ferry/export"
 	"ferry/manifest"
 	"ferry/manifest/addon"
@@ -96,7 +97,14 @@ type packageResult struct {
 	Rewritten []string           `json:"rewritten"`
 	Excluded  []profile.Excluded `json:"excluded"`
 	Missing   []string           `json:"missing"`
+	Leftovers []leftovers        `json:"leftovers,omitempty"`
 	Seconds   float64            `json:"seconds"`
+}
+
+// leftovers says what compacting a disk image would save, unpacked.
+type leftovers struct {
+	Path string `json:"path"`
+	Size int64  `json:"size_bytes"`
 }
 
 func runPackage(ctx context.Context, a *app, o packageOptions, arg string) error {
@@ -145,8 +153,41 @@ func runPackage(ctx context.Context, a *app, o packageOptions, arg string) error
 	if r.Stats, r.Packed, err = a.writePackage(ctx, content, target, o); err != nil {
 		return err
 	}
+	if r.Leftovers, err = imageLeftovers(ctx, v, content.manifest); err != nil {
+		return err
+	}
 	r.Seconds = time.Since(begun).Seconds()
 	return a.print(r, func(w io.Writer) { printPackage(w, r) })
+}
+
+// imageLeftovers looks for what is left of deleted files in the disk images of a
+// package. Images that cannot be looked into, have none.
+func imageLeftovers(ctx context.Context, v *version, m *manifest.Manifest) ([]leftovers, error) {
+	var all []leftovers
+	for _, e := range m.Entries {
+		if e.Type != manifest.TypeFile || !looksLikeImage(e.Path) {
+			continue
+		}
+		m, err := storedImage(ctx, v, e.Path)
+		if disk.Malformed(err) || errors.Is(err, manifest.ErrInvalid) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		n := int64(0)
+		if c, failed := m.Compacted(ctx); failed == nil {
+			n, err = c.Freed(ctx)
+		}
+		m.close()
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			all = append(all, leftovers{e.Path, n})
+		}
+	}
+	return all, nil
 }
 
 // check checks the flags, and opens the profile.
@@ -380,6 +421,9 @@ func printPackage(w io.Writer, r packageResult) {
 		fmt.Fprintf(w, "rewritten: %s\n", path)
 	}
 	printExcluded(w, r.Excluded)
+	for _, l := range r.Leftovers {
+		fmt.Fprintf(w, "%s: %s is what is left of deleted files: ferry image compact drops that\n", l.Path, size(l.Size))
+	}
 }
 
 func orNone(names []string) string {
