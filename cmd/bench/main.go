@@ -3,7 +3,7 @@
 // Command bench measures ferry beside its peers, in one run, on real input that
 // it fetches itself, and prints the tables of docs/benchmarks.md.
 //
-//	go run ./cmd/bench [-dir FOLDER] [-runs N] [-pairs REGEXP] spine|memory|delta|archive|members
+//	go run ./cmd/bench [-dir FOLDER] [-runs N] [-pairs REGEXP] spine|memory|delta|archive|members|image
 //
 // "spine add", "spine export", "spine check" and "spine delta" measure a part of it.
 //
@@ -55,12 +55,14 @@ func main() {
 		}
 	case "members":
 		err = b.members()
+	case "image":
+		err = b.images()
 	case "delta":
 		if err = b.build(); err == nil {
 			err = b.deltaTables()
 		}
 	default:
-		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta|archive|members")
+		err = fmt.Errorf("usage: bench [-dir FOLDER] [-runs N] spine|memory|delta|archive|members|image")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
