@@ -84,7 +84,8 @@ type applier struct {
 	windows  windowCache
 
 	sourcesMu sync.Mutex
-	sources   map[int][]int // by stream
+	sources   map[int][]int        // by stream
+	opened    map[int]tree.Content // by source; they need not be closed
 }
 
 // newApplier chooses the base of the delta that b looks like, by the sizes of
@@ -472,7 +473,17 @@ func (a *applier) openStream(source int) (tree.Content, error) {
 	if at.path == "" {
 		return nil, fmt.Errorf("%w: source %d does not stand in this base", ErrInvalid, source)
 	}
-	return at.at.Open(a.files, at.path), nil
+	a.sourcesMu.Lock()
+	defer a.sourcesMu.Unlock()
+	c, ok := a.opened[source]
+	if !ok {
+		c = at.at.Open(a.files, at.path)
+		if a.opened == nil {
+			a.opened = map[int]tree.Content{}
+		}
+		a.opened[source] = c
+	}
+	return c, nil
 }
 
 // stream writes a piece of a stream of the target.

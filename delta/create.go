@@ -52,6 +52,8 @@ type CreateOptions struct {
 	FullSize int64
 	// Effort is how much time coding may take to save bytes.
 	Effort codec.Effort
+	// Guests is what changed in disk images, for delta.json.
+	Guests []GuestDiff
 	// Progress is told the new bytes coded; nil is allowed.
 	Progress cas.Counter
 	// Total, if set, is called once with the bytes that Progress will be told.

@@ -13,6 +13,7 @@ import (
 	"ferry/cas"
 	"ferry/chunking/disk"
 	"ferry/manifest"
+	"ferry/manifest/guest"
 	"ferry/manifest/tree"
 )
 
@@ -39,14 +40,22 @@ type Info struct {
 	HashAlgorithm string     `json:"HashAlgorithm"`
 	// WholeDirectories, Preserve and Mandatory are the texts of the rules that the delta
 	// was made with; VersionFile is the path of the file that says what version a tree is.
-	WholeDirectories         []string    `json:"WholeDirectories"`
-	WholeDirectoriesCount    int         `json:"WholeDirectoriesCount"`
-	SpecialSkippedFiles      []string    `json:"SpecialSkippedFiles"`
-	SpecialSkippedFilesCount int         `json:"SpecialSkippedFilesCount"`
-	Preserve                 []string    `json:"Preserve,omitempty"`
-	Mandatory                []string    `json:"Mandatory,omitempty"`
-	VersionFile              string      `json:"version_file,omitempty"`
-	DebianPackageDiff        *DebianDiff `json:"DebianPackageDiff"`
+	WholeDirectories         []string `json:"WholeDirectories"`
+	WholeDirectoriesCount    int      `json:"WholeDirectoriesCount"`
+	SpecialSkippedFiles      []string `json:"SpecialSkippedFiles"`
+	SpecialSkippedFilesCount int      `json:"SpecialSkippedFilesCount"`
+	Preserve                 []string `json:"Preserve,omitempty"`
+	Mandatory                []string `json:"Mandatory,omitempty"`
+	IgnoreCase               bool     `json:"ignore_case,omitempty"` // of the rules
+	VersionFile              string   `json:"version_file,omitempty"`
+	// DeltaType is "node-package" where the target is one, as K2s has it.
+	DeltaType string `json:"DeltaType,omitempty"`
+	// DebianPackageDiff is of the .deb files of a node package. Of the system in a disk
+	// image, it and the next two are those of the image of the first of Guests.
+	DebianPackageDiff  any              `json:"DebianPackageDiff"`
+	ContainerImageDiff *guest.ImageDiff `json:"ContainerImageDiff"`
+	GuestConfigDiff    *guest.FileDiff  `json:"GuestConfigDiff"`
+	Guests             []GuestDiff      `json:"guests,omitempty"`
 
 	Files       []InfoFile `json:"files"`
 	Unchanged   int        `json:"unchanged_files"`
@@ -114,7 +123,7 @@ func (c *creator) info() *Info {
 		BaseVersion: cmp.Or(c.bases[0].Number, c.bases[0].Label), TargetVersion: cmp.Or(c.target.Number, c.target.Label), Target: infoSide(c.target),
 		Added: []string{}, Changed: []string{}, Removed: []string{}, Files: []InfoFile{}, SpecialSkippedFiles: []string{},
 		WholeDirectories: append([]string{}, c.opts.Rules.Wholesale...), WholeDirectoriesCount: len(c.opts.Rules.Wholesale),
-		Preserve: c.opts.Rules.Preserve, Mandatory: c.opts.Rules.Mandatory, VersionFile: c.opts.Rules.VersionFile,
+		Preserve: c.opts.Rules.Preserve, Mandatory: c.opts.Rules.Mandatory, IgnoreCase: c.opts.Rules.IgnoreCase, VersionFile: c.opts.Rules.VersionFile,
 	}
 	for _, b := range c.bases {
 		info.Bases = append(info.Bases, infoSide(b))
@@ -129,7 +138,7 @@ func (c *creator) info() *Info {
 		}
 	}
 	debs := DebPairs(c.bases[0].Manifest, c.target.Manifest)
-	info.DebianPackageDiff = debianDiff(debs)
+	info.debian(debs, c.opts.Guests, c.target.Number)
 	changes := upgraded(manifest.Diff(c.bases[0].Manifest, c.target.Manifest), debs)
 	gone := func(e manifest.Entry) {
 		if c.removes(0, e) {
@@ -269,6 +278,26 @@ func (c *creator) infoMember(f *InfoFile, entry int, g *program, whole *costSum)
 		m.From = ""
 	}
 	f.Members = append(f.Members, m)
+}
+
+// GuestDiff is what changed in the Linux system of a disk image.
+type GuestDiff struct {
+	Path string `json:"path"`
+	*guest.Diff
+}
+
+// debian fills in what changed of Debian packages.
+func (i *Info) debian(debs []DebPair, guests []GuestDiff, number string) {
+	if d := debianDiff(debs); d != nil {
+		i.DebianPackageDiff = d
+		if number == "" && len(guests) == 0 {
+			i.DeltaType = "node-package"
+		}
+	}
+	if i.Guests = guests; len(guests) > 0 {
+		d := guests[0].Diff
+		i.DebianPackageDiff, i.ContainerImageDiff, i.GuestConfigDiff = d.DebianPackageDiff, &d.ContainerImageDiff, &d.GuestConfigDiff
+	}
 }
 
 // Leftovers returns what the delta spends on free blocks of disk images, in bytes.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/gofrs/flock"
 
@@ -97,12 +98,39 @@ func (s *site) mkdirState() error {
 	if err := s.root.MkdirAll(tree.StateDir, 0o777); err != nil {
 		return err
 	}
-	s.lock = flock.New(filepath.Join(s.dir, tree.StateDir, lockName))
-	ok, err := s.lock.TryLock()
-	if err == nil && !ok {
-		err = fmt.Errorf("%s: %w", s.dir, ErrBusy)
+	if err := s.takeLock(); err != nil {
+		return err
 	}
-	return err
+	_, err := s.root.Lstat(s.state(addonsJournal))
+	if err == nil {
+		return fmt.Errorf("%s: %w: an import of addons was interrupted: run that again first", s.dir, ErrBusy)
+	}
+	return nil
+}
+
+// takeLock locks the tree. Who had the lock before may have removed its file meanwhile:
+// then another counts.
+func (s *site) takeLock() error {
+	for range 100 {
+		s.lock = flock.New(filepath.Join(s.dir, tree.StateDir, lockName))
+		ok, err := s.lock.TryLock()
+		if err == nil && !ok {
+			err = fmt.Errorf("%s: %w", s.dir, ErrBusy)
+		}
+		if err != nil {
+			return err
+		}
+		stands, err := s.root.Lstat(s.state(lockName))
+		mine, failed := s.lock.Stat()
+		if err == nil && failed == nil && os.SameFile(stands, mine) {
+			return nil
+		}
+		s.lock.Unlock()
+		if err := s.root.MkdirAll(tree.StateDir, 0o777); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w", s.dir, ErrBusy)
 }
 
 // close unlocks the tree, and clears the state folder away if nothing is in it.
@@ -139,9 +167,6 @@ func ApplyInPlace(ctx context.Context, d *Delta, dir string, opts InPlaceOptions
 const addonsJournal = "addons/journal.json"
 
 func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPlaceReport, error) {
-	if _, err := s.root.Lstat(s.state(addonsJournal)); err == nil {
-		return nil, fmt.Errorf("%s: %w: an import of addons was interrupted: run that again first", s.dir, ErrBusy)
-	}
 	j, err := s.readJournal(s.state(journalName))
 	if err != nil {
 		return nil, err
@@ -258,6 +283,7 @@ type update struct {
 	unmade    []Modified             // what cannot be made the target's, in such a folder
 
 	base  map[string]neededFile // what the base has and the target not, or otherwise
+	names map[string]string     // of the target, and what the base calls the file that the system takes for it
 	steps []step
 	// absent lists what base and target have and the tree has not.
 	absent []string
@@ -270,6 +296,7 @@ func (u *update) prepare(ctx context.Context) (*journal, error) {
 	for _, f := range u.d.need.Bases[u.a.base].Replaced {
 		u.base[f.Path] = f
 	}
+	u.findRenamed()
 	var staged []manifest.Entry
 	for _, e := range u.d.Target.Entries {
 		stage, err := u.entry(ctx, e)
@@ -280,8 +307,12 @@ func (u *update) prepare(ctx context.Context) (*journal, error) {
 			staged = append(staged, e)
 		}
 	}
+	renamed := map[string]bool{}
+	for _, was := range u.names {
+		renamed[was] = true
+	}
 	for _, f := range u.d.need.Bases[u.a.base].Replaced {
-		if _, stays := u.d.Target.Find(f.Path); !stays {
+		if _, stays := u.d.Target.Find(f.Path); !stays && !renamed[f.Path] {
 			if err := u.removal(ctx, f); err != nil {
 				return nil, err
 			}
@@ -304,6 +335,38 @@ func (u *update) prepare(ctx context.Context) (*journal, error) {
 		Format: journalFormat, Delta: u.d.id, Base: u.d.plan.bases[u.a.base].label, Target: u.d.Info.TargetVersion,
 		Manifest: u.d.plan.target, Steps: u.steps, Report: u.report,
 	}, nil
+}
+
+// findRenamed finds base files whose names differ from those of target files in case
+// only, where the system takes them for the same: they are not removed, but exchanged
+// like files of that name.
+func (u *update) findRenamed() {
+	u.names = map[string]string{}
+	if !u.s.foldsCase() {
+		return
+	}
+	gone := map[string]string{}
+	for _, f := range u.d.need.Bases[u.a.base].Replaced {
+		if _, stays := u.d.Target.Find(f.Path); !stays {
+			gone[strings.ToLower(f.Path)] = f.Path
+		}
+	}
+	for _, e := range u.d.Target.Entries {
+		was, ok := gone[strings.ToLower(e.Path)]
+		if _, known := u.base[e.Path]; ok && !known {
+			u.names[e.Path] = was
+			old := u.base[was]
+			old.Path = e.Path
+			u.base[e.Path] = old
+		}
+	}
+}
+
+// foldsCase reports whether the system takes names that differ in case for the same.
+func (s *site) foldsCase() bool {
+	one, err := s.root.Lstat(tree.StateDir)
+	other, failed := s.root.Lstat(strings.ToUpper(tree.StateDir))
+	return err == nil && failed == nil && os.SameFile(one, other)
 }
 
 // plausible returns a [*BaseMismatchError] when most of what the delta replaces

@@ -212,6 +212,9 @@ func (d *Delta) consistent() error {
 		} else {
 			e = d.Target.Entries[g.entry]
 		}
+		if pieces, whole := d.piecemeal(g.ops); whole > pieces {
+			return bad("program of %q uses %d bytes of streams of %d", e.Path, pieces, whole)
+		}
 		sum := int64(0)
 		for _, o := range g.ops {
 			sum += o.size
@@ -224,6 +227,25 @@ func (d *Delta) consistent() error {
 		}
 	}
 	return nil
+}
+
+// piecemeal returns how many bytes a program takes of streams that it uses in pieces, and
+// how many those have: they are made as a whole, so that they must all be used.
+func (d *Delta) piecemeal(ops []op) (pieces, whole int64) {
+	seen := map[int]bool{}
+	eachOp(ops, func(o op) {
+		if o.kind != opStream || o.size == d.plan.streams[o.ref] {
+			return
+		}
+		if pieces += o.size; !seen[o.ref] {
+			seen[o.ref] = true
+			whole += d.plan.streams[o.ref]
+		}
+		if pieces < 0 || whole < 0 {
+			pieces, whole = 0, 1<<62
+		}
+	})
+	return pieces, whole
 }
 
 // window reads and decodes window i; dict gives bytes of sources.

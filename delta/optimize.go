@@ -44,12 +44,14 @@ func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (O
 	if err != nil {
 		return report, err
 	}
-	report.Files = len(jobs)
-	if opts.Total != nil {
-		total := int64(0)
-		for _, j := range jobs {
-			total += j.target.Size
+	total := int64(0)
+	for _, l := range jobs {
+		report.Files += len(l.releases) - 1
+		for _, f := range l.releases[1:] {
+			total += f.Size
 		}
+	}
+	if opts.Total != nil {
 		opts.Total(total)
 	}
 	o, err := a.Store().Optimize(ctx)
@@ -74,18 +76,23 @@ type storedFile struct {
 	runs []manifest.Run
 }
 
-// optimizeJob is a file to be derived from another.
-type optimizeJob struct {
-	base, target storedFile
-	refs         [2][]cas.Ref // of base and target
-	gain         int64
-	d            *cas.Derivation // nil if it does not pay
+// releases is a file in its releases, the oldest first. Some stay what they are; each of
+// the others is derived from the last before it that does, so that reading any needs no
+// chain of patches. A release also has chunks of those between.
+type releases struct {
+	releases []storedFile
+	derived  []*derivedRelease // what is to be derived, in order
 }
 
-// lineages pairs each release of a file with its first, which stays what it is: so
-// reading any needs no chain of patches. A release also has chunks of those between,
-// each made from the first as well.
-func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) {
+// derivedRelease is a release that pays to be derived.
+type derivedRelease struct {
+	d      cas.Derivation
+	target []cas.Ref
+	gain   int64
+}
+
+// lineages finds the releases of each file that has several.
+func lineages(ctx context.Context, a *manifest.Archive) ([]*releases, error) {
 	versions, err := a.Versions(ctx)
 	if err != nil {
 		return nil, err
@@ -93,7 +100,7 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 	slices.SortStableFunc(versions, func(x, y manifest.Version) int {
 		return cmp.Or(cmp.Compare(x.Ref.Name, y.Ref.Name), x.Added.Compare(y.Added), cmp.Compare(x.Ref.Version, y.Ref.Version))
 	})
-	var jobs []*optimizeJob
+	var all []*releases
 	done := map[cas.Digest]bool{} // files that have their place
 	var l lineage
 	name := ""
@@ -103,7 +110,7 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
 		if name != v.Ref.Name {
-			name, l = v.Ref.Name, lineage{byPath: map[string]storedFile{}}
+			name, l = v.Ref.Name, lineage{byPath: map[string]*releases{}}
 		}
 		files, here, err := filesOf(ctx, a, m)
 		if err != nil {
@@ -115,12 +122,14 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*optimizeJob, error) 
 				continue
 			}
 			done[f.Digest] = true
-			if first, ok := l.first(f); ok {
-				jobs = append(jobs, &optimizeJob{base: first, target: f})
+			r, known := l.of(f)
+			if !known {
+				all = append(all, r)
 			}
+			r.releases = append(r.releases, f)
 		}
 	}
-	return jobs, nil
+	return slices.DeleteFunc(all, func(r *releases) bool { return len(r.releases) < 2 }), nil
 }
 
 // filesOf returns the files of a version that are not small, of container files their
@@ -158,8 +167,8 @@ func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (fi
 
 // lineage follows files through the versions of a package.
 type lineage struct {
-	byPath map[string]storedFile // the first release of the file at each path
-	gone   map[string][]string   // by base name: paths of the versions before that this one lacks
+	byPath map[string]*releases // of the file at each path
+	gone   map[string][]string  // by base name: paths of the versions before that this one lacks
 }
 
 // next begins a version that has files at the paths here.
@@ -175,94 +184,139 @@ func (l *lineage) next(here map[string]bool) {
 	}
 }
 
-// first returns the first release of the file e, of the same path, or of the same
-// name where that has gone from its path. If there is none, e is the first.
-func (l *lineage) first(e storedFile) (first storedFile, ok bool) {
-	if first, ok = l.byPath[e.Path]; ok {
-		return first, true
+// of returns the releases of the file e so far: those of the same path, or of the same
+// name where that has gone from its path. If there are none, known is false.
+func (l *lineage) of(e storedFile) (r *releases, known bool) {
+	if r, known = l.byPath[e.Path]; known {
+		return r, true
 	}
 	most := -1
 	for _, old := range l.gone[path.Base(e.Path)] {
 		if n := commonBytes(old, e.Path); n > most {
-			first, ok, most = l.byPath[old], true, n
+			r, known, most = l.byPath[old], true, n
 		}
 	}
-	if !ok {
-		first = e
+	if !known {
+		r = &releases{}
 	}
-	l.byPath[e.Path] = first
-	return first, ok
+	l.byPath[e.Path] = r
+	return r, known
 }
 
-// optimizeAll codes on all cores, and stores in order.
-func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, jobs []*optimizeJob, opts OptimizeOptions, report *OptimizeReport) error {
-	memory := semaphore.NewWeighted(optimizeMemory)
-	var mu sync.Mutex // of o
-	return inOrder(ctx, jobs, func(ctx context.Context, j *optimizeJob) error {
-		if err := j.code(ctx, a, o, &mu, memory, opts.Effort); err != nil {
-			return fmt.Errorf("%s: %w", j.target.Path, err)
-		}
-		return nil
-	}, func(j *optimizeJob) error {
-		if j.d != nil {
-			mu.Lock()
-			replaced, err := o.Derive(*j.d, j.refs[1])
-			mu.Unlock()
+// optimizeAll codes on all cores, a file in all its releases on one, and stores in order.
+func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, all []*releases, opts OptimizeOptions, report *OptimizeReport) error {
+	c := &optimizing{a: a, o: o, opts: opts, memory: semaphore.NewWeighted(optimizeMemory)}
+	return inOrder(ctx, all, c.code, func(r *releases) error {
+		for _, d := range r.derived {
+			c.mu.Lock()
+			replaced, err := o.Derive(d.d, d.target)
+			c.mu.Unlock()
 			if err != nil {
 				return err
 			}
 			if replaced > 0 {
 				report.Derived++
-				report.Replaced += j.gain
+				report.Replaced += d.gain
 			}
 		}
-		if opts.Progress != nil {
-			opts.Progress.Add(j.target.Size)
-		}
-		j.d, j.refs = nil, [2][]cas.Ref{}
+		r.derived = nil
 		return nil
 	})
 }
 
-// code finds out whether a file is worth deriving, and how.
-func (j *optimizeJob) code(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, mu *sync.Mutex, memory *semaphore.Weighted, effort codec.Effort) error {
-	for i, f := range []storedFile{j.base, j.target} {
+// optimizing is one run of optimizeAll.
+type optimizing struct {
+	a      *manifest.Archive
+	opts   OptimizeOptions
+	memory *semaphore.Weighted
+	mu     sync.Mutex // of o
+	o      *cas.Optimizer
+}
+
+const (
+	// worthDeriving is the share of what a release takes that its patch may have, when
+	// others follow it: else it is kept, for those to be derived from. A release that
+	// few follow may have worthAtEnd.
+	worthDeriving = 0.25
+	worthAtEnd    = 0.5
+	fewReleases   = 3
+	// heldPatches bounds the bytes of patches that a file's releases have before they
+	// are stored; the next run goes on behind them.
+	heldPatches = 64 << 20
+)
+
+// code finds out which releases of a file are worth deriving, and how.
+func (c *optimizing) code(ctx context.Context, r *releases) error {
+	base := r.releases[0]
+	mine := map[cas.Digest]bool{} // chunks that are to be derived
+	held := 0
+	for i, target := range r.releases[1:] {
+		if held > heldPatches {
+			break
+		}
+		share, d, err := c.derive(ctx, base, target, mine)
+		if err != nil {
+			return fmt.Errorf("%s: %w", target.Path, err)
+		}
+		left := len(r.releases) - 2 - i // that follow it
+		switch {
+		case d == nil && share > 0, share > worthDeriving && left >= fewReleases:
+			base = target
+		case d != nil && share <= worthAtEnd:
+			r.derived = append(r.derived, d)
+			held += len(d.d.Patch)
+			for _, ref := range d.target {
+				mine[ref.Key] = true
+			}
+		}
+		if c.opts.Progress != nil {
+			c.opts.Progress.Add(target.Size)
+		}
+	}
+	return nil
+}
+
+// derive codes a release against another. share is what its patch takes of what it takes
+// now; 0 if there is nothing to gain. d is nil if it cannot be derived.
+func (c *optimizing) derive(ctx context.Context, base, target storedFile, mine map[cas.Digest]bool) (share float64, d *derivedRelease, err error) {
+	var refs [2][]cas.Ref
+	for i, f := range []storedFile{base, target} {
 		for _, run := range f.runs {
-			j.refs[i] = append(j.refs[i], cas.Ref{Key: run.Key, Size: run.Size})
+			refs[i] = append(refs[i], cas.Ref{Key: run.Key, Size: run.Size})
 		}
 	}
-	mu.Lock()
-	gain, err := o.Gain(j.refs[0], j.refs[1])
-	mu.Unlock()
+	open := slices.DeleteFunc(slices.Clone(refs[1]), func(r cas.Ref) bool { return mine[r.Key] })
+	c.mu.Lock()
+	gain, err := c.o.Gain(refs[0], open)
+	c.mu.Unlock()
 	if err != nil || gain < minDerivable/4 {
-		return err
+		return 0, nil, err
 	}
-	need := min(codec.EncodeMemory(j.target.Size, j.base.Size, effort), optimizeMemory)
-	if err := memory.Acquire(ctx, need); err != nil {
-		return err
+	need := min(codec.EncodeMemory(target.Size, base.Size, c.opts.Effort), optimizeMemory)
+	if err := c.memory.Acquire(ctx, need); err != nil {
+		return 0, nil, err
 	}
-	defer memory.Release(need)
+	defer c.memory.Release(need)
 	var plain [2][]byte
-	for i, f := range []storedFile{j.base, j.target} {
+	for i, f := range []storedFile{base, target} {
 		plain[i] = make([]byte, f.Size)
-		c := a.OpenRuns(ctx, f.runs)
-		if n, err := c.ReadAt(plain[i], 0); n < len(plain[i]) {
-			return fmt.Errorf("%s: %w", f.Path, err)
+		content := c.a.OpenRuns(ctx, f.runs)
+		if n, err := content.ReadAt(plain[i], 0); n < len(plain[i]) {
+			return 0, nil, fmt.Errorf("%s: %w", f.Path, err)
 		}
-		if err := c.Close(); err != nil {
-			return err
+		if err := content.Close(); err != nil {
+			return 0, nil, err
 		}
 	}
-	patch, kind := codec.Encode(nil, plain[1], plain[0], effort)
+	patch, kind := codec.Encode(nil, plain[1], plain[0], c.opts.Effort)
 	// The list of its base and the derivation itself take something, too.
-	if !kind.NeedsBase() || int64(len(patch)+40*len(j.refs[0])) > gain/2 {
-		return nil
+	share = float64(len(patch)+40*len(refs[0])) / float64(gain)
+	if !kind.NeedsBase() || share > worthAtEnd {
+		return share, nil, nil
 	}
 	back, err := codec.Decode(nil, patch, plain[0], kind, len(plain[1]))
 	if err != nil || !bytes.Equal(back, plain[1]) {
-		return errors.Join(errors.New("the patch does not give what it was made of: is this machine's memory sound?"), err)
+		return 0, nil, errors.Join(errors.New("the patch does not give what it was made of: is this machine's memory sound?"), err)
 	}
-	j.gain = gain
-	j.d = &cas.Derivation{Kind: kind, Size: j.target.Size, Base: j.refs[0], Patch: patch}
-	return nil
+	return share, &derivedRelease{cas.Derivation{Kind: kind, Size: target.Size, Base: refs[0], Patch: patch}, refs[1], gain}, nil
 }

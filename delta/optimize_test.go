@@ -2,7 +2,8 @@ package delta
 
 import (
 	"fmt"
-	"strings"
+	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,27 +51,20 @@ func TestOptimizeLineages(t *testing.T) {
 		files{"bin/tool": rebuilt(1, 2), "new/lib.so": rebuilt(2, 1), "small": "abe", "other": bytesOf(11, 200<<10)},
 		files{"bin/tool": rebuilt(1, 3), "new/lib.so": rebuilt(2, 2), "small": "abf"},
 	)
-	jobs, err := lineages(t.Context(), a)
+	all, err := lineages(t.Context(), a)
 	must(t, err)
 	var got []string
-	for _, j := range jobs {
-		got = append(got, fmt.Sprintf("%s of %s", j.target.Path, j.base.Path))
-	}
-	want := "other of other, bin/tool of bin/tool, bin/tool of bin/tool, other of other, new/lib.so of old/lib.so, bin/tool of bin/tool, new/lib.so of old/lib.so"
-	for _, line := range strings.Split(want, ", ") {
-		found := false
-		for i, g := range got {
-			if g == line {
-				got[i], found = "", true
-				break
-			}
+	for _, r := range all {
+		line := ""
+		for _, f := range r.releases {
+			line += " " + f.Path
 		}
-		if !found {
-			t.Errorf("%q is missing in %q", line, got)
-		}
+		got = append(got, line[1:])
 	}
-	if extra := strings.Trim(strings.Join(got, ""), " "); extra != "" {
-		t.Errorf("more than wanted: %q", extra)
+	slices.Sort(got)
+	want := []string{"bin/tool bin/tool bin/tool bin/tool", "old/lib.so new/lib.so new/lib.so", "other other other"}
+	if !slices.Equal(got, want) {
+		t.Errorf("lineages are %q, want %q", got, want)
 	}
 	r, err := Optimize(t.Context(), a, OptimizeOptions{})
 	must(t, err)
@@ -85,5 +79,26 @@ func TestOptimizeLineages(t *testing.T) {
 	must(t, err)
 	if again.Derived != 0 {
 		t.Errorf("a second call derived %d files", again.Derived)
+	}
+}
+
+// TestOptimizeKeeps keeps a release that is far from those before it, and derives those
+// behind it from that.
+func TestOptimizeKeeps(t *testing.T) {
+	a := archiveOf(t,
+		files{"tool": rebuilt(1, 0)}, files{"tool": rebuilt(1, 1)},
+		files{"tool": rebuilt(5, 0)}, files{"tool": rebuilt(5, 1)}, files{"tool": rebuilt(5, 2)}, files{"tool": rebuilt(5, 3)},
+	)
+	r, err := Optimize(t.Context(), a, OptimizeOptions{})
+	must(t, err)
+	if r.Files != 5 || r.Derived != 4 {
+		t.Errorf("Optimize looked at %d files and derived %d, want 5 and 4", r.Files, r.Derived)
+	}
+	for _, v := range []string{"0", "1", "2", "3", "4", "5"} {
+		version, err := a.Version(t.Context(), manifest.Ref{Name: "app", Version: v})
+		must(t, err)
+		m, err := a.Manifest(t.Context(), version.Manifest)
+		must(t, err)
+		must(t, a.WriteFile(t.Context(), io.Discard, m.Entries[0]))
 	}
 }

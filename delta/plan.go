@@ -143,8 +143,10 @@ const (
 	maxLocation = 1 << 22 // slices of a stream
 	maxBases    = 64
 	maxPlan     = 256 << 20
-	maxLabel    = 1 << 10
-	maxPlanPath = 16 << 10
+	// maxInstructions bounds those of all programs: each takes 80 bytes of memory.
+	maxInstructions = 1 << 22
+	maxLabel        = 1 << 10
+	maxPlanPath     = 16 << 10
 	// maxWindow and maxDict bound what it takes to decode a window, in bytes.
 	maxWindow = codec.MaxSize
 	maxDict   = codec.MaxSize
@@ -493,6 +495,12 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 		default:
 			d.fail(fmt.Sprintf("unknown instruction %d", o.kind))
 		}
+		if o.size <= 0 {
+			d.fail("empty instruction")
+		}
+		if d.instructions++; d.instructions > maxInstructions {
+			d.fail("too many instructions")
+		}
 		if d.err != nil {
 			return ops
 		}
@@ -540,6 +548,8 @@ type planReader struct {
 	b    []byte
 	what string // is read, for messages
 	err  error
+
+	instructions int
 }
 
 func (d *planReader) fail(reason string) {

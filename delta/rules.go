@@ -23,6 +23,8 @@ type Rules struct {
 	Wholesale []string
 	// Mandatory is for files that a target must have: each rule must match one.
 	Mandatory []string
+	// IgnoreCase says that rules match whatever the case of letters.
+	IgnoreCase bool
 	// VersionFile is the path of a file that says which version a tree is. If all bases
 	// have one, a tree that says another version is refused before anything is read.
 	VersionFile string

@@ -162,6 +162,9 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 		}
 	}
 	m, err := manifest.New(entries)
+	if err == nil {
+		err = m.Stateless()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
 	}

@@ -319,6 +319,7 @@ func (r *contextReader) Read(p []byte) (int, error) {
 // putRecipe stores how a file is made of chunks, unless that follows from its digest.
 func (in *ingest) putRecipe(ctx context.Context, r *Recipe) error {
 	if in.scanned != nil {
+		r.index()
 		in.scanned[r.Digest] = r
 		return nil
 	}

@@ -47,6 +47,9 @@ func Decode(data []byte) (*Manifest, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
 	}
+	if err := m.Stateless(); err != nil {
+		return nil, err
+	}
 	// What the parser lets pass, such as a needless escape, is caught here.
 	if !bytes.Equal(m.Encode(), data) {
 		return nil, fmt.Errorf("%w: manifest is not in its canonical form", ErrInvalid)

@@ -78,7 +78,7 @@ func TestInside(t *testing.T) {
 	m, _ := addFiles(t, a, true, map[string][]byte{"base.vhdx": disktest.Base(t), "x.zip": zipOf(t, disktest.Base(t), words(1, 9000)), "plain": words(2, 9000)})
 	paths := func(name string) []string {
 		e, _ := m.Find(name)
-		entries, err := Inside(t.Context(), a, e)
+		entries, err := Inside(t.Context(), a, e, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,9 @@ func OpenImage(c tree.Content) (*disk.Image, error) {
 // within it; nil if there is nothing to look into. Of a disk image these are the files,
 // links and empty folders of each volume, behind its number and a slash; digests are
 // stream identifiers, as in [Deep].
-func Inside(ctx context.Context, o Opener, e Entry) ([]Entry, error) {
+//
+// Volumes that cannot be read are left out, and warn, if it is not nil, is told.
+func Inside(ctx context.Context, o Opener, e Entry, warn func(Warning)) ([]Entry, error) {
 	r, err := o.Recipe(ctx, e)
 	if err != nil || !r.Container() {
 		return nil, err
@@ -76,11 +78,23 @@ func Inside(ctx context.Context, o Opener, e Entry) ([]Entry, error) {
 			}
 		}
 	} else {
-		ids := map[string]cas.Digest{}
-		for _, s := range r.Streams {
-			ids[s.Name] = s.ID()
+		streams := map[string]int{}
+		for i, s := range r.Streams {
+			streams[s.Name] = i
 		}
-		if entries, err = InsideImage(ctx, m, func(path string) (cas.Digest, bool) { d, ok := ids[path]; return d, ok }); err != nil {
+		known := func(path string, size int64) (d cas.Digest, ok bool) {
+			i, ok := streams[path]
+			if !ok || r.Streams[i].Size != size { // which has holes
+				return d, false
+			}
+			return r.Streams[i].ID(), true
+		}
+		tell := func(text string) {
+			if warn != nil {
+				warn(Warning{Path: e.Path, Text: text})
+			}
+		}
+		if entries, err = InsideImage(ctx, m, AllVolumes, known, tell); err != nil {
 			return nil, fmt.Errorf("%s: %w", e.Path, err)
 		}
 	}
@@ -99,15 +113,27 @@ func isMetadata(name string) bool {
 	return ok && err == nil
 }
 
-// InsideImage lists the volumes of a disk image. The digest of a file is the one that
-// known has for it, or that of its bytes; with known nil, files have none.
-func InsideImage(ctx context.Context, m *disk.Image, known func(path string) (cas.Digest, bool)) ([]Entry, error) {
+// AllVolumes is the number of none, for [InsideImage].
+const AllVolumes = -1
+
+// InsideImage lists a volume of a disk image, or all. The digest of a file is the one
+// that known has for it, or that of its bytes; with known nil, files have none. Of all
+// volumes, those that cannot be read are left out, and told of, as is what may be older
+// than it should.
+func InsideImage(ctx context.Context, m *disk.Image, number int, known func(path string, size int64) (cas.Digest, bool), tell func(text string)) ([]Entry, error) {
 	var entries []Entry
 	for _, v := range m.Volumes {
-		if v.Kind == "" {
+		if v.Kind == "" || number != AllVolumes && v.Number != number {
 			continue
 		}
+		if v.Ext4 != nil && v.Ext4.NeedsRecovery() {
+			tell(fmt.Sprintf("volume %d has a journal to be replayed: what is shown may be older", v.Number))
+		}
 		files, err := v.Files(ctx)
+		if err != nil && number == AllVolumes && disk.Malformed(err) {
+			tell(fmt.Sprintf("volume %d is left out: %v", v.Number, err))
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("volume %d: %w", v.Number, err)
 		}
@@ -131,7 +157,7 @@ func InsideImage(ctx context.Context, m *disk.Image, known func(path string) (ca
 	return entries, nil
 }
 
-func insideEntry(files *disk.Files, name string, d fs.DirEntry, path string, known func(string) (cas.Digest, bool)) (e Entry, err error) {
+func insideEntry(files *disk.Files, name string, d fs.DirEntry, path string, known func(string, int64) (cas.Digest, bool)) (e Entry, err error) {
 	fi, err := d.Info()
 	if err != nil {
 		return e, err
@@ -152,7 +178,7 @@ func insideEntry(files *disk.Files, name string, d fs.DirEntry, path string, kno
 		if known == nil {
 			return e, nil
 		}
-		if digest, ok := known(path); ok {
+		if digest, ok := known(shown, fi.Size()); ok {
 			e.Digest = digest
 			return e, nil
 		}

@@ -91,6 +91,15 @@ func (m *Manifest) validate() error {
 	return nil
 }
 
+// Stateless returns an error if a manifest has something where Ferry keeps its own
+// state, which no tree has.
+func (m *Manifest) Stateless() error {
+	if within := m.Within(tree.StateDir); len(within) > 0 {
+		return fmt.Errorf("%w: %q is where Ferry keeps its own state", ErrInvalid, within[0].Path)
+	}
+	return nil
+}
+
 func (e Entry) validate() error {
 	if err := tree.CheckPath(e.Path); err != nil {
 		return err

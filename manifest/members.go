@@ -99,13 +99,14 @@ func (s Stream) ID() cas.Digest {
 // Deep returns the manifest with what is in its container files and disk images as
 // entries of their own: at the path of the file, a "!", and theirs. Their digests are
 // stream identifiers. It is for looking at, with [Diff], and not to be stored.
-func Deep(ctx context.Context, m *Manifest, o Opener) (*Manifest, error) {
+// warn, if it is not nil, is told of what could not be looked into.
+func Deep(ctx context.Context, m *Manifest, o Opener, warn func(Warning)) (*Manifest, error) {
 	deep := &Manifest{Entries: slices.Clone(m.Entries)}
 	for _, e := range m.Entries {
 		if e.Type != TypeFile || e.Size == 0 {
 			continue
 		}
-		inner, err := Inside(ctx, o, e)
+		inner, err := Inside(ctx, o, e, warn)
 		if err != nil {
 			return nil, err
 		}
@@ -133,6 +134,7 @@ func (a *Archive) DamagedMembers(ctx context.Context, e Entry, damaged io.Reader
 	}
 	defer right.Close()
 	var names []string
+	named := map[string]bool{}
 	var want, have [64 << 10]byte
 	for _, op := range r.Layout {
 		same := true
@@ -145,7 +147,8 @@ func (a *Archive) DamagedMembers(ctx context.Context, e Entry, damaged io.Reader
 			same = same && bytes.Equal(want[:n], have[:m])
 			left -= n
 		}
-		if name := r.memberName(op); !same && name != "" && !slices.Contains(names, name) {
+		if name := r.memberName(op); !same && name != "" && !named[name] {
+			named[name] = true
 			names = append(names, name)
 		}
 	}

@@ -161,7 +161,7 @@ func TestDeep(t *testing.T) {
 	var deep [2]*Manifest
 	for i, m := range []*Manifest{one, two} {
 		var err error
-		if deep[i], err = Deep(t.Context(), m, a); err != nil {
+		if deep[i], err = Deep(t.Context(), m, a, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

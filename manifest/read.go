@@ -102,7 +102,7 @@ func LayoutSize(layout []Op) (n int64) {
 }
 
 func (b *builder) slice(ctx context.Context, w io.Writer, op Op) error {
-	for p := range slicePieces(b.recipe.Streams[op.Stream].Runs, op.Off, op.Size) {
+	for p := range b.recipe.Streams[op.Stream].pieces(op.Off, op.Size) {
 		if p.Key.IsZero() {
 			if err := writeZeros(ctx, w, p.size); err != nil {
 				return err
@@ -162,7 +162,7 @@ func (r *Recipe) layoutPieces(layout []Op, yield func(piece) bool) bool {
 		case OpDeflate:
 			more = r.layoutPieces(op.Inner, yield)
 		default:
-			for p := range slicePieces(r.Streams[op.Stream].Runs, op.Off, op.Size) {
+			for p := range r.Streams[op.Stream].pieces(op.Off, op.Size) {
 				if more = yield(p); !more {
 					break
 				}
@@ -175,9 +175,17 @@ func (r *Recipe) layoutPieces(layout []Op, yield func(piece) bool) bool {
 	return true
 }
 
-// slicePieces yields the parts of runs that cover [off, off+size).
-func slicePieces(runs []Run, off, size int64) iter.Seq[piece] {
+// pieces yields the parts of the stream's runs that cover [off, off+size).
+func (s Stream) pieces(off, size int64) iter.Seq[piece] {
 	return func(yield func(piece) bool) {
+		runs := s.Runs
+		if len(s.ends) == len(runs) {
+			first := sort.Search(len(runs), func(i int) bool { return s.ends[i] > off })
+			if first > 0 {
+				off -= s.ends[first-1]
+			}
+			runs = runs[first:]
+		}
 		for _, run := range runs {
 			if size == 0 {
 				return
@@ -241,7 +249,7 @@ func (a *Archive) OpenRuns(ctx context.Context, runs []Run) tree.Content {
 	for _, run := range runs {
 		size += run.Size
 	}
-	return a.openPieces(ctx, size, slicePieces(runs, 0, size))
+	return a.openPieces(ctx, size, Stream{Runs: runs}.pieces(0, size))
 }
 
 func (a *Archive) openPieces(ctx context.Context, size int64, pieces iter.Seq[piece]) tree.Content {
@@ -331,7 +339,7 @@ func (r *Recipe) Chunks() []Chunk {
 			chunks = append(chunks, Chunk{Off: off, Size: op.Size})
 		case OpSlice:
 			at := off
-			for p := range slicePieces(r.Streams[op.Stream].Runs, op.Off, op.Size) {
+			for p := range r.Streams[op.Stream].pieces(op.Off, op.Size) {
 				if p.size == p.Size {
 					chunks = append(chunks, Chunk{Off: at, Size: p.size, Key: p.Key})
 				}

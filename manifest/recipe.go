@@ -28,6 +28,21 @@ type Stream struct {
 	Name string // of the member, for people; empty for a plain file
 	Size int64  // the sum of the sizes of Runs
 	Runs []Run
+
+	ends []int64 // of the runs, in the stream; nil where it was not worked out
+}
+
+// index works out where runs end, so that slices are found at once.
+func (r *Recipe) index() {
+	for i := range r.Streams {
+		s := &r.Streams[i]
+		s.ends = make([]int64, len(s.Runs))
+		end := int64(0)
+		for k, run := range s.Runs {
+			end += run.Size
+			s.ends[k] = end
+		}
+	}
 }
 
 // Between reports whether a container file's stream is of what stands between its
@@ -175,6 +190,7 @@ func DecodeRecipe(data []byte) (*Recipe, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
+	r.index()
 	return r, nil
 }
 

@@ -52,18 +52,25 @@ func (p Part) Deflated() bool { return p.Reconstruction != nil }
 // streams are held in memory while they are collected.
 const structureSize = 4 << 20
 
+// maxCollected bounds such streams of a layout in all.
+const maxCollected = 256 << 20
+
 // Sequential reports whether [Layout.Read] will do: no stream is scattered over the
 // file, as those of a disk image are.
 func (l *Layout) Sequential() bool { return l.sequential(l.Parts) }
 
 func (l *Layout) sequential(parts []Part) bool {
 	seen := map[int]int64{}
+	collected := int64(0) // held at most, if they are open at the same time
 	for _, p := range parts {
 		if p.Deflated() || p.Zero {
 			continue
 		}
 		size := l.Streams[p.Stream].Size
-		if p.Size != size && (size > structureSize || seen[p.Stream] != p.Off) {
+		if p.Size != size && p.Off == 0 {
+			collected += size
+		}
+		if p.Size != size && (size > structureSize || seen[p.Stream] != p.Off || collected > maxCollected) {
 			return false
 		}
 		seen[p.Stream] += p.Size

@@ -459,7 +459,11 @@ func (l *Layout) number(nodes []node, between *collector, c *counts) []Part {
 			if !ok {
 				i = len(l.Streams)
 				c.scattered[n.scattered] = i
-				l.Streams = append(l.Streams, Stream{Name: n.scattered.name, Size: n.scattered.size})
+				name := n.scattered.name
+				if c.names += len(name); c.names > maxNames {
+					name = fmt.Sprintf("member %d", i)
+				}
+				l.Streams = append(l.Streams, Stream{Name: name, Size: n.scattered.size})
 			}
 			parts = append(parts, Part{Size: n.size, Stream: i, Off: n.off})
 		case n.between && n.size <= structureSize:

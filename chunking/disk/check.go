@@ -41,9 +41,6 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Finding))
 	var err error
 	switch {
 	case m.VHDX != nil:
-		if m.VHDX.Info().LogPending {
-			report(Finding{"vhdx", 0, "the log has changes that are not in their places yet: it was not closed (it is read as if they were)"})
-		}
 		err = m.VHDX.Check(in("vhdx"))
 	case m.VHD != nil:
 		err = m.VHD.Check(in("vhd"))
@@ -73,7 +70,7 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Finding))
 // Malformed reports whether an error is about an image's bytes: damaged, or of a kind
 // that is not read.
 func Malformed(err error) bool {
-	for _, bad := range []error{ErrFormat, ErrUnclean, vhdx.ErrFormat, vhd.ErrFormat, vhdx.ErrUnsupported, vhd.ErrUnsupported, partition.ErrUnsupported, ext4.ErrUnsupported, fat.ErrUnsupported} {
+	for _, bad := range []error{ErrFormat, ErrUnclean, ErrUnsound, vhdx.ErrFormat, vhd.ErrFormat, vhdx.ErrUnsupported, vhd.ErrUnsupported, partition.ErrUnsupported, ext4.ErrUnsupported, fat.ErrUnsupported} {
 		if errors.Is(err, bad) {
 			return true
 		}
@@ -98,11 +95,6 @@ func (v *Volume) check(ctx context.Context, report func(int64, string) error) (e
 	case v.Err != nil:
 		return report(0, v.Err.Error())
 	case v.Ext4 != nil:
-		if v.Ext4.NeedsRecovery() {
-			if err := report(0, "the journal has changes that are not in their places yet: it was not unmounted"); err != nil {
-				return err
-			}
-		}
 		if err = v.Ext4.Check(ctx, func(off int64, text string) { report(off, text) }); err == nil {
 			err = v.Ext4.Walk(ctx, func(*ext4.Node) error { return nil })
 		}

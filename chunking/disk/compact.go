@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"ferry/chunking/ext4"
+	"ferry/chunking/fat"
 	"ferry/chunking/vhdx"
 )
 
@@ -25,6 +26,9 @@ const (
 // ErrForm says that an image cannot be written in a form.
 var ErrForm = errors.New("not a form that images are written in")
 
+// ErrUnsound says that an image is damaged, so that nothing in it is known to be free.
+var ErrUnsound = errors.New("is damaged: see ferry verify")
+
 // ErrUnclean says that a file system must be unmounted, or its journal replayed, before
 // its free blocks can be told.
 var ErrUnclean = errors.New("has a journal that must be replayed first: mount and unmount it, or run e2fsck")
@@ -36,6 +40,11 @@ type Contents struct {
 	free  []Range // of the disk: read as zeros; sorted and apart
 }
 
+// Raw returns the disk of a raw image, whatever is in it.
+func Raw(r io.ReaderAt, size int64) *Contents {
+	return &Contents{image: &Image{Format: "raw", file: r, size: size, disk: r, length: size, sector: 512, extents: []extent{{0, size, 0}}}}
+}
+
 // Contents returns the virtual disk as it is.
 func (m *Image) Contents() *Contents { return &Contents{image: m} }
 
@@ -45,7 +54,7 @@ func (m *Image) Contents() *Contents { return &Contents{image: m} }
 func (m *Image) Compacted(ctx context.Context) (*Contents, error) {
 	c := &Contents{image: m}
 	if m.Table != nil && m.Table.Overlap {
-		return nil, errors.New("partitions overlap")
+		return nil, fmt.Errorf("%w: partitions overlap", ErrUnsound)
 	}
 	for _, v := range m.Volumes {
 		add := func(off, size int64) error {
@@ -63,7 +72,10 @@ func (m *Image) Compacted(ctx context.Context) (*Contents, error) {
 				err = v.Ext4.Free(add)
 			}
 		case v.FAT != nil:
-			err = v.FAT.Free(add)
+			// A chain that runs into what is free ends the walk.
+			if err = v.FAT.Walk(ctx, func(*fat.Node) error { return ctx.Err() }); err == nil {
+				err = v.FAT.Free(add)
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("volume %d: %w", v.Number, err)
@@ -75,12 +87,15 @@ func (m *Image) Compacted(ctx context.Context) (*Contents, error) {
 
 // sound returns the first thing that is wrong with a file system.
 func sound(ctx context.Context, e *ext4.FS) (first error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	err := e.Check(ctx, func(off int64, text string) {
 		if first == nil {
-			first = fmt.Errorf("damaged, so that nothing is known to be free: at %d: %s", off, text)
+			first = fmt.Errorf("%w: at %d: %s", ErrUnsound, off, text)
+			stop()
 		}
 	})
-	return cmp.Or(err, first)
+	return cmp.Or(first, err)
 }
 
 // Size returns the bytes of the disk.

@@ -19,11 +19,15 @@ import (
 // maxLinks bounds the links that a path leads through.
 const maxLinks = 40
 
+// maxHeld bounds the memory of a tree of files in bytes, about.
+const maxHeld = 512 << 20
+
 // Files is the tree of a volume. It implements [fs.FS], [fs.ReadDirFS], [fs.StatFS] and
 // [fs.ReadLinkFS]; links are followed within the volume. It is safe for concurrent use
 // as far as the image's reader is. Memory is about 300 bytes for each file.
 type Files struct {
 	nodes map[string]*node // by path; "." is the root
+	held  int64            // bytes, about
 }
 
 var _ interface {
@@ -68,6 +72,9 @@ func (v *Volume) Files(ctx context.Context) (*Files, error) {
 	switch {
 	case v.Ext4 != nil:
 		err = v.Ext4.Walk(ctx, func(n *ext4.Node) error {
+			if f.held += int64(300 + len(n.Path) + len(n.Link) + 32*(len(n.Extents)+len(n.Meta)) + len(n.Inline)); f.held > maxHeld {
+				return fmt.Errorf("volume %d: %w: files", v.Number, errTooMany)
+			}
 			kept := *n
 			size := n.Size
 			if n.IsDir() {
@@ -81,6 +88,9 @@ func (v *Volume) Files(ctx context.Context) (*Files, error) {
 		})
 	case v.FAT != nil:
 		err = v.FAT.Walk(ctx, func(n *fat.Node) error {
+			if f.held += int64(300 + len(n.Path) + 24*len(n.Extents)); f.held > maxHeld {
+				return fmt.Errorf("volume %d: %w: files", v.Number, errTooMany)
+			}
 			mode := fs.FileMode(0o644)
 			if n.IsDir {
 				mode = fs.ModeDir | 0o755
@@ -150,10 +160,12 @@ func fileMode(mode uint16) fs.FileMode {
 // find returns the node at name; the last link is followed if follow says so.
 func (f *Files) find(op, name string, follow bool) (string, *node, error) {
 	bad := func(err error) (string, *node, error) { return "", nil, &fs.PathError{Op: op, Path: name, Err: err} }
-	if !fs.ValidPath(name) {
-		return bad(fs.ErrInvalid)
-	}
 	at, rest := ".", strings.Split(name, "/")
+	for _, part := range rest { // as fs.ValidPath, but names may be of any bytes
+		if part == "" || part == ".." || part == "." && len(rest) > 1 {
+			return bad(fs.ErrInvalid)
+		}
+	}
 	for links := 0; len(rest) > 0; {
 		next := path.Join(at, rest[0])
 		n := f.nodes[next]

@@ -46,13 +46,16 @@ const areaFree = "free"
 // Bounds of what is split; larger images stay as they are.
 const (
 	maxStreams = 1 << 20
-	maxRanges  = 1 << 22
+	maxRanges  = 1 << 20
+	maxNames   = 64 << 20 // bytes
 
 	// minStream is how many bytes a stream of its own has; smaller files are gathered.
 	minStream = 512
 	// minArea is that of metadata and of free runs: what is gathered must be made
 	// again as a whole when any of it changes.
 	minArea = 64 << 10
+	// areaGrid divides what is free or not known, so that a change touches one part.
+	areaGrid = 32 << 20
 	// grid is what is told apart from zeros, in bytes.
 	grid = 4096
 )
@@ -89,14 +92,18 @@ type splitter struct {
 	m       *Image
 	names   []string
 	numbers map[string]int // of streams that are gathered, by name
+	letters int            // of names
 	claims  []claim
 	err     error
 }
 
 // stream begins a stream and returns its number.
 func (s *splitter) stream(name string) int {
-	if len(s.names) == maxStreams && s.err == nil {
+	if s.letters += len(name); (len(s.names) == maxStreams || s.letters > maxNames) && s.err == nil {
 		s.err = fmt.Errorf("%w: streams", errTooMany)
+	}
+	if s.err != nil && len(s.names) > 0 {
+		return 0
 	}
 	s.names = append(s.names, name)
 	return len(s.names) - 1
@@ -152,7 +159,7 @@ func (s *splitter) claim(ctx context.Context) error {
 		case v.FAT != nil:
 			err = s.fat(ctx, v)
 		}
-		if err != nil && (ctx.Err() != nil || !errors.Is(err, ext4.ErrInvalid) && !errors.Is(err, fat.ErrInvalid)) {
+		if err != nil && (ctx.Err() != nil || !errors.Is(err, ext4.ErrInvalid) && !errors.Is(err, ext4.ErrUnsupported) && !errors.Is(err, fat.ErrInvalid)) {
 			return err
 		}
 		if s.err != nil {
@@ -179,7 +186,9 @@ func (s *splitter) ext4(ctx context.Context, v *Volume) error {
 		return err
 	}
 	for _, a := range areas {
-		s.area(v, a.Kind.String(), a.Off, a.Size, true)
+		if s.area(v, a.Kind.String(), a.Off, a.Size, true); s.err != nil {
+			return s.err
+		}
 	}
 	folders, extents := s.gathered(fmt.Sprintf("%d:folders", v.Number)), s.gathered(fmt.Sprintf("%d:extents", v.Number))
 	seen := map[uint32]bool{}
@@ -217,7 +226,11 @@ func (s *splitter) ext4(ctx context.Context, v *Volume) error {
 		return err
 	}
 	return v.Ext4.Free(func(off, size int64) error {
-		s.area(v, areaFree, off, size, true)
+		for end := off + size; off < end && s.err == nil; {
+			n := min(areaGrid-off%areaGrid, end-off)
+			s.area(v, areaFree, off, n, true)
+			off += n
+		}
 		return s.err
 	})
 }
@@ -261,20 +274,40 @@ func (s *splitter) streams(ctx context.Context) ([]Stream, error) {
 	slices.SortFunc(s.claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.Off, b.Off), cmp.Compare(a.order, b.order))
 	})
-	rest := s.gathered(":rest")
 	f := &finder{r: s.m.file, buf: make([]byte, 1<<20)}
 	var kept []claim
-	end := int64(0)
 	keep := func(c claim) error {
 		if !c.sparse {
 			kept = append(kept, c)
-			return nil
+		} else if err := f.present(ctx, c.Range, func(g Range) { kept = append(kept, claim{g, c.stream, c.order, false}) }); err != nil {
+			return err
 		}
-		return f.present(ctx, c.Range, func(g Range) { kept = append(kept, claim{g, c.stream, c.order, false}) })
+		if len(kept) > maxRanges {
+			return fmt.Errorf("%w: ranges", errTooMany)
+		}
+		return s.err
 	}
+	// What nobody claims is divided, so that a change touches one part of it.
+	rest := func(off, end int64) error {
+		for off < end {
+			n := min(areaGrid-off%areaGrid, end-off)
+			stream := 0
+			if n < minArea {
+				stream = s.gathered(":rest")
+			} else {
+				stream = s.stream(fmt.Sprintf(":rest at %#x", off))
+			}
+			if err := keep(claim{Range{off, n}, stream, len(s.claims), true}); err != nil {
+				return err
+			}
+			off += n
+		}
+		return nil
+	}
+	end := int64(0)
 	for _, c := range s.claims {
 		if c.Off > end {
-			if err := keep(claim{Range{end, c.Off - end}, rest, len(s.claims), true}); err != nil {
+			if err := rest(end, c.Off); err != nil {
 				return nil, err
 			}
 		}
@@ -288,13 +321,8 @@ func (s *splitter) streams(ctx context.Context) ([]Stream, error) {
 			return nil, err
 		}
 	}
-	if end < s.m.size {
-		if err := keep(claim{Range{end, s.m.size - end}, rest, len(s.claims), true}); err != nil {
-			return nil, err
-		}
-	}
-	if len(kept) > maxRanges {
-		return nil, fmt.Errorf("%w: ranges", errTooMany)
+	if err := rest(end, s.m.size); err != nil {
+		return nil, err
 	}
 	return s.group(kept), nil
 }

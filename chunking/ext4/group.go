@@ -46,6 +46,9 @@ func (fs *FS) readDescriptors() error {
 			return err
 		}
 	}
+	if fs.groups*(fs.tableBlocks+2) > fs.blocks { // then groups share tables
+		return invalid(superOff, "%d groups with tables of %d blocks in %d blocks", fs.groups, fs.tableBlocks, fs.blocks)
+	}
 	for g := range fs.groups {
 		if err := fs.checkPlaces(g); err != nil {
 			return err

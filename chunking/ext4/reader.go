@@ -32,7 +32,7 @@ type tableSlot struct {
 }
 
 func (fs *FS) reader() *reader {
-	return &reader{fs: fs, budget: 4*fs.blocks + 1<<12, dirs: map[uint32]struct{}{}}
+	return &reader{fs: fs, budget: min(4*fs.blocks, 1<<25) + 1<<12, dirs: map[uint32]struct{}{}}
 }
 
 // inode reads an inode.

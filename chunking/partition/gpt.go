@@ -112,7 +112,7 @@ func (d *disk) readGPT() error {
 	case problem != "" && problem2 != "":
 		return invalid("primary GPT: %s, backup GPT: %s", problem, problem2)
 	case problem != "":
-		h = backup
+		h, d.backupOnly = backup, true
 	case problem2 == "":
 		d.compare(primary, backup)
 	}

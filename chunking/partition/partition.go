@@ -97,6 +97,8 @@ type disk struct {
 	size   int64 // bytes, whole sectors
 	sector int64 // bytes
 	table  *Table
+
+	backupOnly bool // the primary GPT is no good
 }
 
 func (d *disk) sectors() int64 { return d.size / d.sector }
@@ -147,7 +149,8 @@ func Read(r io.ReaderAt, size, sector int64) (*Table, error) {
 	default:
 		// A GPT whose protective MBR was lost is one if the rest is right.
 		d.found(0, "protective MBR: none")
-		if err = d.readGPT(); errors.Is(err, ErrInvalid) {
+		// A backup alone may be what is left of another use of the disk.
+		if err = d.readGPT(); errors.Is(err, ErrInvalid) || err == nil && d.backupOnly {
 			err = ErrFormat
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 	"unicode/utf16"
 )
 
@@ -88,8 +89,9 @@ type creation struct {
 	disk    io.ReaderAt
 	size    int64
 	opts    CreateOptions
-	buf     []byte   // 1 MiB
-	present []uint64 // a bit for each block
+	buf     []byte            // 1 MiB
+	present []uint64          // a bit for each block
+	sum     [sha256.Size]byte // of the blocks that are present
 }
 
 var zeros [64 * kib]byte
@@ -113,18 +115,26 @@ func (c *creation) has(block int64) bool { return c.present[block/64]>>(block%64
 // plan finds the blocks that are not all zeros.
 func (c *creation) plan() error {
 	c.present = make([]uint64, (c.blocks()+63)/64)
+	h := sha256.New()
 	for i := range c.blocks() {
+		zero := int64(0) // bytes in front of the first that is none
 		err := c.read(i, func(p []byte) (more bool, err error) {
-			if isZero(p) {
+			if !c.has(i) && isZero(p) {
+				zero += int64(len(p))
 				return true, nil
 			}
-			c.present[i/64] |= 1 << (i % 64)
-			return false, nil
+			if !c.has(i) {
+				c.present[i/64] |= 1 << (i % 64)
+				fmt.Fprintf(h, "block %d %d\x00", i, zero)
+			}
+			h.Write(p)
+			return true, nil
 		})
 		if err != nil {
 			return err
 		}
 	}
+	h.Sum(c.sum[:0])
 	return nil
 }
 
@@ -164,10 +174,11 @@ func (c *creation) pad(to int64) error {
 	return nil
 }
 
-// derive returns a GUID that depends on the disk's and a purpose: a UUID of
-// version 8, RFC 9562 section 5.8.
+// derive returns a GUID that depends on the disk's, its content and a purpose: a UUID of
+// version 8, RFC 9562 section 5.8. A differencing image knows its parent's content by
+// the GUID for writing data.
 func (c *creation) derive(purpose string) (g guid) {
-	sum := sha256.Sum256(append([]byte("ferry vhdx "+purpose+"\x00"), c.opts.ID[:]...))
+	sum := sha256.Sum256(slices.Concat([]byte("ferry vhdx "+purpose+"\x00"), c.opts.ID[:], c.sum[:]))
 	copy(g[:], sum[:])
 	g[7] = g[7]&0x0f | 0x80
 	g[8] = g[8]&0x3f | 0x80

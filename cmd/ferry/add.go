@@ -17,9 +17,14 @@ import (
 
 type addOptions struct {
 	filterFlags
-	asFile  bool
-	replace bool
+	asFile   bool
+	original bool
+	replace  bool
 }
+
+// originalSuffix is what the version of an archive itself has behind that of the tree
+// in it.
+const originalSuffix = "+archive"
 
 // filterFlags are --exclude and --include, in the order they were given.
 type filterFlags struct{ filter *tree.Filter }
@@ -72,16 +77,20 @@ func newAddCommand(a *app) *cobra.Command {
 in the store as NAME@VERSION. An archive counts as the tree that is in it. What
 the store has already costs nothing again. PATH is only read.
 
+With --original, the archive itself is kept, too, as NAME@VERSION+archive: it shares all
+that is in it with the tree, and "ferry export --original" gives it back, bit for bit.
+
 The version is in the store when the command has ended well, and not before;
 interrupted, the same command goes on with what was stored so far.` + "\n" + exitHelp,
 		Example: `  ferry add ./k2s-1.4.0 k2s@1.4.0 --exclude .git --exclude '*.log'
-  ferry add k2s-1.5.0.zip k2s@1.5.0
+  ferry add k2s-1.5.0.zip k2s@1.5.0 --original
   ferry add Kubemaster-Base.vhdx base-image@1.5.0`,
 		Args: exactly(2, "PATH and NAME@VERSION"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runAdd(cmd.Context(), a, o, args) },
 	}
 	o.register(cmd)
 	cmd.Flags().BoolVar(&o.asFile, "as-file", false, "keep an archive as one file, not as the tree in it")
+	cmd.Flags().BoolVar(&o.original, "original", false, "keep the archive itself, too, to give it back as it is")
 	cmd.Flags().BoolVar(&o.replace, "replace", false, "let the version stand for this tree from now on, if it exists with another")
 	return cmd
 }
@@ -94,6 +103,7 @@ type addResult struct {
 	Seconds  float64            `json:"seconds"`
 	Version  manifest.Version   `json:"version"`
 	Warnings []manifest.Warning `json:"warnings,omitempty"`
+	Original *manifest.AddStats `json:"original,omitempty"` // of the archive itself
 }
 
 func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
@@ -106,6 +116,9 @@ func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
 		return err
 	}
 	defer t.Close()
+	if o.original && (o.asFile || t.Format() == "directory" || t.Format() == "file") {
+		return usagef("--original is for archives that are taken as trees, and %s is none", args[0])
+	}
 	store, err := a.storeDir()
 	if err != nil {
 		return err
@@ -133,12 +146,44 @@ func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
 	if r.Version, err = archive.Tag(ctx, ref, m, filepath.Base(args[0])+" ("+t.Format()+")", begun, o.replace); err != nil {
 		return err
 	}
+	if o.original {
+		if r.Original, err = addOriginal(ctx, a, archive, args[0], ref, begun, o.replace); err != nil {
+			return err
+		}
+	}
 	r.Manifest, r.Stats, r.Seconds = m.ID(), stats, time.Since(begun).Seconds()
 	return a.print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, %s; %s new in %s, %s stored (%s)\n", r.Ref, count(stats.Files, "file"), size(stats.Size),
 			size(stats.New.Size), count(int(stats.New.Chunks), "chunk"), size(stats.New.StoredBytes), rate(stats.Size, r.Seconds))
+		if r.Original != nil {
+			fmt.Fprintf(w, "the archive itself: %s new, %s stored\n", size(r.Original.New.Size), size(r.Original.New.StoredBytes))
+		}
 		fmt.Fprintf(w, "manifest %s\n", r.Manifest)
 	})
+}
+
+// originalOf returns what the archive itself is called that a version came from.
+func originalOf(ref manifest.Ref) manifest.Ref {
+	return manifest.Ref{Name: ref.Name, Version: ref.Version + originalSuffix}
+}
+
+// addOriginal keeps an archive as one file.
+func addOriginal(ctx context.Context, a *app, archive *manifest.Archive, path string, ref manifest.Ref, now time.Time, replace bool) (*manifest.AddStats, error) {
+	ref, err := manifest.ParseRef(originalOf(ref).String())
+	if err != nil {
+		return nil, err
+	}
+	t, err := tree.Open(path, tree.Options{AsFile: true})
+	if err != nil {
+		return nil, err
+	}
+	defer t.Close()
+	m, stats, err := archive.Add(ctx, t, manifest.AddOptions{Members: true, Progress: a.progress("adding "+ref.String(), a.treeSize(ctx, t)), Warn: a.warn})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	_, err = archive.Tag(ctx, ref, m, filepath.Base(path)+" (file)", now, replace)
+	return &stats, err
 }
 
 // rate writes bytes a second.

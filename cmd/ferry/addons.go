@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"ferry/export/bundle"
 	"ferry/manifest"
 	"ferry/manifest/place"
+	"ferry/manifest/profile"
 	"ferry/manifest/tree"
 )
 
@@ -46,8 +48,23 @@ nginx' one; it may be written as one argument or as two.` + "\n" + exitHelp,
 	return cmd
 }
 
+// addonsProfile gives a command the flag --profile.
+func addonsProfile(cmd *cobra.Command, name *string) {
+	cmd.Flags().StringVar(name, "profile", defaultProfile, "the product: a built-in profile, or a FILE.yaml")
+}
+
+// openAddonsProfile opens the profile of a product that has addons.
+func openAddonsProfile(name string) (*profile.Profile, error) {
+	p, err := openProfile(name)
+	if err == nil && p.Addons.Root == "" {
+		err = usagef("profile %s has no addons", p.Name)
+	}
+	return p, err
+}
+
 func newAddonsListCommand(a *app) *cobra.Command {
 	var long bool
+	var profileName string
 	cmd := &cobra.Command{
 		Use:   "list [REF|DIR|BUNDLE]",
 		Short: "List the addons of a package or a bundle",
@@ -59,10 +76,15 @@ Bundles that K2s made are read, too. With --long, every one of those is listed.`
   ferry addons list K2s-1.8.0-addons-all.oci.tar --json`,
 		Args: between(0, 1, "at most one REF, DIR or BUNDLE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runAddonsList(cmd.Context(), a, append(args, ".")[0], long)
+			p, err := openAddonsProfile(profileName)
+			if err != nil {
+				return err
+			}
+			return runAddonsList(cmd.Context(), a, append(args, ".")[0], p, long)
 		},
 	}
 	cmd.Flags().BoolVarP(&long, "long", "l", false, "list every image and package")
+	addonsProfile(cmd, &profileName)
 	return cmd
 }
 
@@ -75,8 +97,8 @@ type addonsListed struct {
 	Missing []bundle.Missing `json:"missing,omitempty"`
 }
 
-func runAddonsList(ctx context.Context, a *app, arg string, long bool) error {
-	r, err := a.listAddons(ctx, arg)
+func runAddonsList(ctx context.Context, a *app, arg string, p *profile.Profile, long bool) error {
+	r, err := a.listAddons(ctx, arg, p)
 	if err != nil {
 		return err
 	}
@@ -105,7 +127,7 @@ func runAddonsList(ctx context.Context, a *app, arg string, long bool) error {
 	})
 }
 
-func (a *app) listAddons(ctx context.Context, arg string) (addonsListed, error) {
+func (a *app) listAddons(ctx context.Context, arg string, p *profile.Profile) (addonsListed, error) {
 	r := addonsListed{What: arg}
 	if fi, err := os.Stat(arg); err == nil && fi.Mode().IsRegular() {
 		b, closeBundle, err := a.openBundle(ctx, arg)
@@ -123,7 +145,7 @@ func (a *app) listAddons(ctx context.Context, arg string) (addonsListed, error) 
 		return r, err
 	}
 	defer v.close()
-	r.Addons, err = bundle.List(ctx, v.manifest, v, bundle.Options{})
+	r.Addons, err = bundle.List(ctx, v.manifest, v, bundle.Options{Root: p.Addons.Root, ManifestName: p.Addons.Manifest})
 	return r, err
 }
 
@@ -165,6 +187,7 @@ func (r *countedReaderAt) ReadAt(p []byte, off int64) (int, error) {
 
 type addonsExportOptions struct {
 	from, dir, format        string
+	profile                  string
 	omitImages, omitPackages bool
 	images, packages         []string
 	allowMissing, force      bool
@@ -180,9 +203,12 @@ K2s-VERSION-addons-NAMES.oci.tar, an OCI image layout that K2s imports, or
 addons.zip. No cluster and no network is needed.
 
 The container images that the addons name are looked for in archives (*.tar) of
-the folders given with --images and of the package itself, by the names inside.
-Debian packages and downloads are looked for in --packages and the package. What
-is not found is an error that lists all of it, or a warning with --allow-missing.
+the folders given with --images and of the package itself, by the names inside; by
+the digests, where the addons name those. Debian packages and downloads are looked
+for in --packages and the package. The first folder that has it gives it. What is
+not found is an error that lists all of it, or a warning with --allow-missing.
+
+Both forms hold a README.txt, and SHA256SUMS to check them without ferry.
 
 The same version gives the same bytes on every system. The bundle's date is that of
 its newest file, or SOURCE_DATE_EPOCH. It appears when it is whole and verified.` + "\n" + exitHelp,
@@ -202,6 +228,7 @@ its newest file, or SOURCE_DATE_EPOCH. It appears when it is whole and verified.
 	f.StringArrayVar(&o.packages, "packages", nil, "look for packages and downloads in this `DIR` (again and again)")
 	f.BoolVar(&o.allowMissing, "allow-missing", false, "make the bundle though something is missing, and say so in it")
 	f.BoolVar(&o.force, "force", false, "replace a bundle that stands there")
+	addonsProfile(cmd, &o.profile)
 	return cmd
 }
 
@@ -214,10 +241,16 @@ type addonsExported struct {
 	bundle.Summary
 }
 
-// productNotes are the annotations that K2s puts on its bundles.
-var productNotes = map[string]string{
-	"org.opencontainers.image.vendor":   "Siemens Healthineers AG",
-	"org.opencontainers.image.licenses": "MIT",
+// productOf returns what a bundle calls the product of a profile, and the annotations
+// that it has besides: for K2s, those that K2s itself writes.
+func productOf(p *profile.Profile) (name string, notes map[string]string) {
+	if p.Name != defaultProfile {
+		return p.Name, nil
+	}
+	return bundle.DefaultProduct, map[string]string{
+		"org.opencontainers.image.vendor":   "Siemens Healthineers AG",
+		"org.opencontainers.image.licenses": "MIT",
+	}
 }
 
 func runAddonsExport(ctx context.Context, a *app, o addonsExportOptions, args []string) error {
@@ -226,6 +259,10 @@ func runAddonsExport(ctx context.Context, a *app, o addonsExportOptions, args []
 	}
 	if o.format != string(bundle.FormatOCI) && o.format != string(bundle.FormatZip) {
 		return usagef("--format is oci or zip, not %q", o.format)
+	}
+	p, err := openAddonsProfile(o.profile)
+	if err != nil {
+		return err
 	}
 	made, err := sourceDate()
 	if err != nil {
@@ -238,9 +275,11 @@ func runAddonsExport(ctx context.Context, a *app, o addonsExportOptions, args []
 	defer v.close()
 	begun := time.Now()
 	var progress lateCounter
+	product, notes := productOf(p)
 	plan, err := bundle.NewPlan(ctx, v.manifest, v, bundle.Options{
 		Format: bundle.Format(o.format), Addons: args, Time: made, OmitImages: o.omitImages, OmitPackages: o.omitPackages,
-		Images: o.images, Packages: o.packages, AllowMissing: o.allowMissing, Annotations: productNotes, Progress: &progress,
+		Images: o.images, Packages: o.packages, AllowMissing: o.allowMissing, Annotations: notes, Progress: &progress,
+		Root: p.Addons.Root, ManifestName: p.Addons.Manifest, VersionFile: p.VersionFile, Product: product,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.from, err)
@@ -253,6 +292,9 @@ func runAddonsExport(ctx context.Context, a *app, o addonsExportOptions, args []
 	}
 	for _, m := range plan.Missing {
 		a.warn(manifest.Warning{Path: r.Output, Text: "without " + m.String(), Skipped: true})
+	}
+	for _, f := range r.Foreign {
+		a.warn(manifest.Warning{Path: f.Path, Text: f.String()})
 	}
 	r.Seconds = time.Since(begun).Seconds()
 	return a.print(r, func(w io.Writer) {
@@ -320,15 +362,12 @@ func (a *app) writeBundle(ctx context.Context, plan *bundle.Plan, name string, f
 
 type addonsImportOptions struct {
 	file, zip                string
-	to, into, base           string
+	to, into, base, profile  string
 	imagesTo, packagesTo     string
 	omitImages, omitPackages bool
 	keep                     []string
 	force                    bool
 }
-
-// editedFiles are files of K2s' addons that people edit at a site.
-var editedFiles = []string{"addons/storage/smb/config/SmbStorage.json"}
 
 func newAddonsImportCommand(a *app) *cobra.Command {
 	var o addonsImportOptions
@@ -340,14 +379,17 @@ or over the version --base as the new version --into of the store. Reads what
 "ferry addons export" and K2s write: *.oci.tar, addons.zip and the zips of K2s
 before 1.7. All of the bundle is verified first.
 
-An addon that stands there is updated; what was changed is listed. Files that people
-edit (--keep) stay. A file that the bundle does not have is removed when an earlier
-import or --base tells that it is the product's; else it stays and is listed.
-Nothing is changed unless all can be: killed at any moment, the same command puts
-it right.
+An addon that stands there is updated; what was changed is listed. Files that belong
+to the site by the profile's "preserve", or by --keep, stay. So do files that were
+changed here, which an earlier import or --base tells: they are listed, and the exit
+status is 3. Where nothing is known of a file, it is replaced, and what stood there
+is kept in .ferry/addons/replaced, until an import replaces other such files. A file
+that the bundle does not have is removed when it is known to be the product's; else
+it stays and is listed. Nothing is changed unless all can be: killed at any moment,
+the same command puts it right.
 
-Images and packages go to addons/.imported in DIR, where the next export finds them,
-or to --images-to and --packages-to.` + "\n" + exitHelp,
+Images and packages go to .imported in the folder of the addons, where the next
+export finds them, or to --images-to and --packages-to, where nothing is replaced.` + "\n" + exitHelp,
 		Example: `  ferry addons import -f K2s-1.8.0-addons-all.oci.tar --to C:\k2s
   ferry addons import ingress nginx -z addons.zip --to C:\k2s --images-to C:\images
   ferry addons import monitoring -f addons.zip --base k2s@1.8.0 --into k2s@1.8.0-monitoring`,
@@ -365,7 +407,8 @@ or to --images-to and --packages-to.` + "\n" + exitHelp,
 	f.BoolVar(&o.omitImages, "omit-images", false, "leave container images in the bundle")
 	f.BoolVar(&o.omitPackages, "omit-packages", false, "leave Debian packages and downloads in the bundle")
 	f.StringArrayVar(&o.keep, "keep", nil, "keep files that differ if this gitignore `PATTERN` matches (again and again)")
-	f.BoolVar(&o.force, "force", false, "replace such files, too; with --into, replace the version")
+	f.BoolVar(&o.force, "force", false, "replace all such files, too; with --into, replace the version")
+	addonsProfile(cmd, &o.profile)
 	return cmd
 }
 
@@ -395,19 +438,24 @@ func runAddonsImport(ctx context.Context, a *app, o addonsImportOptions, args []
 	if err := o.check(); err != nil {
 		return err
 	}
+	p, err := openAddonsProfile(o.profile)
+	if err != nil {
+		return err
+	}
 	name := o.file + o.zip
 	b, closeBundle, err := a.openBundle(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer closeBundle()
-	edited := &tree.Filter{}
-	for _, pattern := range append(editedFiles[:len(editedFiles):len(editedFiles)], o.keep...) {
-		edited.Exclude(pattern)
+	keep := &tree.Filter{}
+	for _, pattern := range o.keep {
+		keep.Exclude(pattern)
 	}
 	opts := bundle.ImportOptions{
 		OmitImages: o.omitImages, OmitPackages: o.omitPackages, ImagesTo: o.imagesTo, PackagesTo: o.packagesTo, Force: o.force,
-		Preserve: func(path string) bool { return edited.Excludes(path, false) },
+		Root: p.Addons.Root, ManifestName: p.Addons.Manifest, VersionFile: p.VersionFile,
+		Preserve: func(path string) bool { return p.Preserves(path) || keep.Excludes(path, false) },
 	}
 	r := addonsImported{Bundle: name, To: o.to + o.into}
 	if o.into != "" {
@@ -421,10 +469,18 @@ func runAddonsImport(ctx context.Context, a *app, o addonsImportOptions, args []
 	for _, m := range r.Missing {
 		a.warn(manifest.Warning{Path: name, Text: "is without " + m.String()})
 	}
+	for _, k := range r.Kept {
+		if k.Edited {
+			a.skipped++
+		}
+	}
 	return a.print(r, func(w io.Writer) { printImported(w, r) })
 }
 
 func (a *app) importIntoFolder(ctx context.Context, b *bundle.Bundle, o addonsImportOptions, names []string, opts bundle.ImportOptions, r *addonsImported) error {
+	if _, err := os.Stat(o.to); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: %w: no such folder; name the product's folder", o.to, cas.ErrNotFound)
+	}
 	if o.base != "" {
 		base, err := a.openVersion(ctx, o.base, nil)
 		if err != nil {
@@ -490,6 +546,9 @@ func printImported(w io.Writer, r addonsImported) {
 	}
 	for _, k := range r.Kept {
 		fmt.Fprintf(w, "  kept %s: %s\n", k.Path, k.Reason)
+	}
+	for _, p := range r.Replaced {
+		fmt.Fprintf(w, "  replaced %s: what stood there is in %s\n", p, path.Join(filepath.ToSlash(r.To), r.ReplacedIn, p))
 	}
 	fmt.Fprintf(w, "%s: %s added, %d changed, %d removed, %d kept, %d unchanged; %s, %s\n", r.To, count(len(r.Added), "file"), len(r.Changed),
 		len(r.Removed), len(r.Kept), r.Unchanged, count(len(r.Images), "image archive"), count(len(r.Packages), "package"))

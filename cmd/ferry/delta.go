@@ -181,6 +181,15 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 		opened = append(opened, v)
 		packed = v.packed
 	}
+	if o.profile != "" {
+		if err := withoutExcluded(p, versions); err != nil {
+			return err
+		}
+	}
+	guests, err := changedGuests(ctx, a, opened)
+	if err != nil {
+		return err
+	}
 	if o.addons != "all" {
 		packed = 0 // of the whole package
 		if err := o.chooseAddons(ctx, p, opened, versions); err != nil {
@@ -199,7 +208,7 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	var progress lateCounter
 	info, err := delta.Create(ctx, f, versions[:n], versions[n], delta.CreateOptions{
 		FullSize: packed, Effort: effort, Progress: &progress,
-		Rules: o.rules, Match: matchRules, RemoveUnknown: o.removeUnknown, Tools: o.tools,
+		Rules: o.rules, Match: matchRules(o.rules.IgnoreCase), Guests: guests, RemoveUnknown: o.removeUnknown, Tools: o.tools,
 		Total: func(total int64) { progress.c = a.progress("coding "+filepath.Base(o.output), total) },
 	})
 	if err != nil {
@@ -282,13 +291,18 @@ func printDearest(w io.Writer, files []delta.InfoFile) {
 	t.Flush()
 }
 
-// matchRules returns what reports whether one of the rules of a delta matches a path.
-func matchRules(rules []string) (func(path string) bool, error) {
-	compiled, err := profile.Compile(rules)
-	if err != nil {
-		return nil, err
+// matchRules returns what knows the rules of a delta.
+func matchRules(ignoreCase bool) delta.Matcher {
+	return func(rules []string) (func(path string) bool, error) {
+		compiled, err := profile.Compile(rules)
+		if err != nil {
+			return nil, err
+		}
+		if ignoreCase {
+			compiled = compiled.IgnoreCase()
+		}
+		return compiled.Match, nil
 	}
-	return compiled.Match, nil
 }
 
 func newDeltaInspectCommand(a *app) *cobra.Command {
@@ -389,7 +403,7 @@ func runDeltaApply(ctx context.Context, a *app, o applyOptions, file string) err
 		Options: place.Options{
 			Progress: a.progress("making "+filepath.Base(o.to), d.Target.Size()), SkipLinks: o.links == "skip", Warn: a.warn,
 		},
-		Match: matchRules, Name: o.base, Force: o.force,
+		Match: matchRules(d.Info.IgnoreCase), Name: o.base, Force: o.force,
 	})
 	if err != nil {
 		return err
@@ -452,7 +466,7 @@ func (a *app) openBase(ctx context.Context, arg string) (delta.Base, func(), err
 
 func (a *app) applyInPlace(ctx context.Context, d *delta.Delta, o applyOptions) error {
 	report, err := delta.ApplyInPlace(ctx, d, o.inPlace, delta.InPlaceOptions{
-		Force: o.force, Match: matchRules, Progress: a.progress("updating "+o.inPlace, d.Target.Size()),
+		Force: o.force, Match: matchRules(d.Info.IgnoreCase), Progress: a.progress("updating "+o.inPlace, d.Target.Size()),
 	})
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"ferry/cas"
 	"ferry/chunking/disk"
+	"ferry/delta"
 	"ferry/manifest"
 	"ferry/manifest/guest"
 )
@@ -37,17 +38,11 @@ packages, container images, kernels, units and configuration as well.` + "\n" + 
 
 // diffResult is what diff prints.
 type diffResult struct {
-	Base    string         `json:"base"`
-	Target  string         `json:"target"`
-	Counts  map[string]int `json:"counts"`
-	Changes []diffLine     `json:"changes"`
-	Guests  []guestDiff    `json:"guests,omitempty"` // of disk images, with --deep
-}
-
-// guestDiff is what changed in the Linux system of a disk image.
-type guestDiff struct {
-	Path string `json:"path"`
-	*guest.Diff
+	Base    string            `json:"base"`
+	Target  string            `json:"target"`
+	Counts  map[string]int    `json:"counts"`
+	Changes []diffLine        `json:"changes"`
+	Guests  []delta.GuestDiff `json:"guests,omitempty"` // of disk images, with --deep
 }
 
 type diffLine struct {
@@ -71,11 +66,11 @@ func runDiff(ctx context.Context, a *app, args []string, all, deep bool) error {
 	defer target.close()
 	r := diffResult{Base: base.label, Target: target.label, Counts: map[string]int{}, Changes: []diffLine{}}
 	if deep {
-		if r.Guests, err = guestDiffs(ctx, base, target); err != nil {
+		if r.Guests, err = guestDiffs(ctx, a, base, target); err != nil {
 			return err
 		}
 		for _, v := range []*version{base, target} {
-			if v.manifest, err = manifest.Deep(ctx, v.manifest, v); err != nil {
+			if v.manifest, err = manifest.Deep(ctx, v.manifest, v, a.warn); err != nil {
 				return fmt.Errorf("%s: %w", v.label, err)
 			}
 		}
@@ -122,8 +117,8 @@ func runDiff(ctx context.Context, a *app, args []string, all, deep bool) error {
 }
 
 // guestDiffs compares the Linux systems of disk images that changed.
-func guestDiffs(ctx context.Context, base, target *version) ([]guestDiff, error) {
-	var diffs []guestDiff
+func guestDiffs(ctx context.Context, a *app, base, target *version) ([]delta.GuestDiff, error) {
+	var diffs []delta.GuestDiff
 	for _, e := range target.manifest.Entries {
 		b, ok := base.manifest.Find(e.Path)
 		if !ok && len(base.manifest.Entries) == 1 && len(target.manifest.Entries) == 1 {
@@ -142,12 +137,16 @@ func guestDiffs(ctx context.Context, base, target *version) ([]guestDiff, error)
 				states[i], err = guestState(ctx, m.Image, nil)
 				m.close()
 			}
-			if err != nil && !errors.Is(err, disk.ErrFormat) && !errors.Is(err, cas.ErrNotFound) {
+			switch {
+			case err == nil, errors.Is(err, disk.ErrFormat), errors.Is(err, cas.ErrNotFound):
+			case disk.Malformed(err), errors.Is(err, manifest.ErrInvalid):
+				a.warn(manifest.Warning{Path: side.e.Path, Text: "its system cannot be read: " + err.Error()})
+			default:
 				return nil, err
 			}
 		}
 		if states[0] != nil && states[1] != nil {
-			diffs = append(diffs, guestDiff{e.Path, guest.Compare(states[0], states[1])})
+			diffs = append(diffs, delta.GuestDiff{Path: e.Path, Diff: guest.Compare(states[0], states[1])})
 		}
 	}
 	return diffs, nil

@@ -86,6 +86,8 @@ func classify(ctx context.Context, err error) failure {
 		return failure{exitDamaged, "malformed", ""}
 	case errors.As(err, &lacking):
 		return failure{exitNotFound, "missing", "name folders that have it with --images and --packages, or add --allow-missing"}
+	case errors.Is(err, delta.ErrMandatory):
+		return failure{exitNotFound, "missing", "a profile, or --mandatory, says that the target must have it"}
 	case errors.Is(err, cas.ErrNotFound):
 		return failure{exitNotFound, "not-found", lookHint(err)}
 	case errors.Is(err, fs.ErrNotExist):

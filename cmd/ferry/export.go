@@ -27,6 +27,8 @@ type exportOptions struct {
 	path   string
 	as     string
 	force  bool
+
+	original bool
 }
 
 func newExportCommand(a *app) *cobra.Command {
@@ -41,10 +43,14 @@ verified while it is written, and TARGET appears only when it is whole.
 With --path, one file of the version is written, as it is; with --as raw or --as vhdx,
 a disk image in that form: its disk is the same, byte for byte.
 
+With --original, the archive is written that the version was added from: the very same
+bytes, if "ferry add --original" kept it.
+
 A directory must be new or empty; interrupted, the same command goes on with it.
 Files are never written outside TARGET.` + "\n" + exitHelp,
 		Example: `  ferry export k2s@1.5.0 -o k2s-1.5.0.zip
   ferry export k2s@1.5.0 -o C:\k2s-1.5.0
+  ferry export k2s@1.5.0 --original -o k2s-1.5.0.zip
   ferry export k2s@1.5.0 -o k2s.zip --method zstd --force
   ferry export k2s@1.5.0 --path bin/Kubemaster-Base.vhdx --as raw -o disk.raw`,
 		Args: exactly(1, "REF or PATH"),
@@ -56,6 +62,7 @@ Files are never written outside TARGET.` + "\n" + exitHelp,
 	cmd.Flags().StringVar(&o.links, "links", "keep", "symbolic links in a directory: keep or skip")
 	cmd.Flags().StringVar(&o.path, "path", "", "write this file of the version only")
 	cmd.Flags().StringVar(&o.as, "as", "", "write the disk image at --path as raw or vhdx")
+	cmd.Flags().BoolVar(&o.original, "original", false, "write the archive that the version came from, bit for bit")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace an archive that stands at TARGET")
 	return cmd
 }
@@ -74,6 +81,16 @@ func runExport(ctx context.Context, a *app, o exportOptions, arg string) error {
 	}
 	if o.links != "keep" && o.links != "skip" {
 		return usagef("--links is keep or skip, not %q", o.links)
+	}
+	if o.original {
+		ref, err := manifest.ParseRef(arg)
+		if err != nil {
+			return err
+		}
+		if o.path != "" || o.as != "" || o.format != "" {
+			return usagef("--original is of the archive as it was, and goes with no --path, --as or --format")
+		}
+		return runExportFile(ctx, a, o, originalOf(ref).String())
 	}
 	if o.path != "" || o.as != "" {
 		return runExportFile(ctx, a, o, arg)
@@ -161,6 +178,11 @@ func exportImage(ctx context.Context, a *app, v *version, e manifest.Entry, o ex
 // exportOne writes a file.
 func exportOne(ctx context.Context, a *app, v *version, e manifest.Entry, o exportOptions) error {
 	return writeOutput(o.output, o.force, func(f *os.File) error {
+		if e.Exec {
+			if err := f.Chmod(0o755); err != nil {
+				return err
+			}
+		}
 		progress := a.progress("writing "+filepath.Base(o.output), e.Size)
 		defer a.endProgress()
 		return v.WriteFile(ctx, &countedWriter{f, progress}, e)

@@ -217,7 +217,8 @@ type imageInfo struct {
 	Table   string       `json:"partition_table,omitempty"`
 	Volumes []volumeInfo `json:"volumes"`
 	// Unused is what is not zeros in free blocks, and compacting would drop.
-	Unused int64 `json:"unused_bytes"`
+	Unused        int64  `json:"unused_bytes"`
+	UnusedUnknown string `json:"unused_unknown,omitempty"` // why it is not known
 }
 
 type volumeInfo struct {
@@ -266,10 +267,16 @@ func runImageInfo(ctx context.Context, a *app, arg string) error {
 		}
 		r.Volumes = append(r.Volumes, i)
 	}
-	if c, err := m.Compacted(ctx); err == nil {
+	c, err := m.Compacted(ctx)
+	switch {
+	case err == nil:
 		if r.Unused, err = c.Freed(ctx); err != nil {
 			return err
 		}
+	case ctx.Err() != nil || !disk.Malformed(err):
+		return err
+	default:
+		r.UnusedUnknown = err.Error()
 	}
 	return a.print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, disk of %s, sectors of %d bytes\n", r.Image, strings.TrimSpace(r.Format+" "+r.Kind), size(r.Size), r.Sector)
@@ -289,6 +296,9 @@ func runImageInfo(ctx context.Context, a *app, arg string) error {
 			}
 		}
 		t.Flush()
+		if r.UnusedUnknown != "" {
+			fmt.Fprintf(w, "what is free is not known: %s\n", r.UnusedUnknown)
+		}
 		if r.Unused > 0 {
 			fmt.Fprintf(w, "%s in free blocks are leftovers: ferry image compact drops them\n", size(r.Unused))
 		}
@@ -328,6 +338,11 @@ func runImageDiff(ctx context.Context, a *app, args []string, config []string) e
 			return err
 		}
 		paths[i] = m.path
+		for _, v := range m.Volumes {
+			if v.Ext4 != nil && v.Ext4.NeedsRecovery() {
+				a.warn(manifest.Warning{Path: m.label, Text: fmt.Sprintf("volume %d has a journal to be replayed: what is told may be older", v.Number)})
+			}
+		}
 		states[i], err = guestState(ctx, m.Image, config)
 		m.close()
 		if err != nil {
@@ -438,6 +453,11 @@ func runImageCompact(ctx context.Context, a *app, args []string, force bool) err
 		return err
 	}
 	defer m.close()
+	if in, err := os.Stat(args[0]); err == nil {
+		if out, err := os.Stat(args[1]); err == nil && os.SameFile(in, out) {
+			return usagef("IN and OUT are the same file")
+		}
+	}
 	form, err := formOf(args[1], m.Format)
 	if err != nil {
 		return err
@@ -495,11 +515,15 @@ func writeImage(ctx context.Context, a *app, c *disk.Contents, form disk.Form, p
 			return err
 		}
 		n = fi.Size()
-		back, err := disk.Open(f, n)
-		if err != nil {
-			return fmt.Errorf("reading it back: %w", err)
+		back := disk.Raw(f, n)
+		if form != disk.FormRaw {
+			image, err := disk.Open(f, n)
+			if err != nil {
+				return fmt.Errorf("reading it back: %w", err)
+			}
+			back = image.Contents()
 		}
-		at, err := disk.Equal(ctx, c, back.Contents())
+		at, err := disk.Equal(ctx, c, back)
 		if err == nil && at >= 0 {
 			err = fmt.Errorf("reading it back: byte %d of the disk differs", at)
 		}

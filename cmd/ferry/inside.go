@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"ferry/cas"
@@ -88,9 +89,15 @@ func (a *app) listInside(ctx context.Context, arg, file, path string) ([]manifes
 	defer in.close()
 	var all []manifest.Entry
 	if in.image != nil {
-		all, err = manifest.InsideImage(ctx, in.image.Image, nil)
+		number := manifest.AllVolumes
+		if first, _, _ := strings.Cut(path, "/"); first != "" {
+			if n, err := strconv.Atoi(first); err == nil {
+				number = n
+			}
+		}
+		all, err = manifest.InsideImage(ctx, in.image.Image, number, nil, func(text string) { a.warn(manifest.Warning{Path: in.path, Text: text}) })
 	} else {
-		all, err = manifest.Inside(ctx, in.version, in.entry)
+		all, err = manifest.Inside(ctx, in.version, in.entry, a.warn)
 	}
 	if err != nil {
 		return nil, err

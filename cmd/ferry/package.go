@@ -19,7 +19,6 @@ import (
 	"ferry/cas"
 	"ferry/cas/durable"
 	"ferry/chunking"
-	"ferry/chunking/disk"
 	"ferry/export"
 	"ferry/manifest"
 	"ferry/manifest/addon"
@@ -118,7 +117,7 @@ func runPackage(ctx context.Context, a *app, o packageOptions, arg string) error
 	}
 	begun := time.Now()
 	opts := profile.SelectOptions{Variant: o.variant, Offline: o.offline, AllowMissing: o.allowMissing}
-	v, err := a.openForPackage(ctx, arg, p, &opts)
+	v, err := a.openForPackage(ctx, arg, target, p, &opts)
 	if err != nil {
 		return err
 	}
@@ -150,10 +149,12 @@ func runPackage(ctx context.Context, a *app, o packageOptions, arg string) error
 		return err
 	}
 	r.Manifest, r.Rewritten = content.manifest.ID(), content.rewritten
-	if r.Stats, r.Packed, err = a.writePackage(ctx, content, target, o); err != nil {
-		return err
+	if v.packed == 0 { // of an archive, images would have to be unpacked for it
+		if r.Leftovers = imageLeftovers(ctx, v, content.manifest); ctx.Err() != nil {
+			return ctx.Err()
+		}
 	}
-	if r.Leftovers, err = imageLeftovers(ctx, v, content.manifest); err != nil {
+	if r.Stats, r.Packed, err = a.writePackage(ctx, content, target, o); err != nil {
 		return err
 	}
 	r.Seconds = time.Since(begun).Seconds()
@@ -161,33 +162,24 @@ func runPackage(ctx context.Context, a *app, o packageOptions, arg string) error
 }
 
 // imageLeftovers looks for what is left of deleted files in the disk images of a
-// package. Images that cannot be looked into, have none.
-func imageLeftovers(ctx context.Context, v *version, m *manifest.Manifest) ([]leftovers, error) {
-	var all []leftovers
+// package. It is advice: images that cannot be looked into have none.
+func imageLeftovers(ctx context.Context, v *version, m *manifest.Manifest) (all []leftovers) {
 	for _, e := range m.Entries {
 		if e.Type != manifest.TypeFile || !looksLikeImage(e.Path) {
 			continue
 		}
 		m, err := storedImage(ctx, v, e.Path)
-		if disk.Malformed(err) || errors.Is(err, manifest.ErrInvalid) {
+		if err != nil {
 			continue
 		}
-		if err != nil {
-			return nil, err
-		}
-		n := int64(0)
-		if c, failed := m.Compacted(ctx); failed == nil {
-			n, err = c.Freed(ctx)
+		if c, err := m.Compacted(ctx); err == nil {
+			if n, err := c.Freed(ctx); err == nil && n > 0 {
+				all = append(all, leftovers{e.Path, n})
+			}
 		}
 		m.close()
-		if err != nil {
-			return nil, err
-		}
-		if n > 0 {
-			all = append(all, leftovers{e.Path, n})
-		}
 	}
-	return all, nil
+	return all
 }
 
 // check checks the flags, and opens the profile.
@@ -247,7 +239,7 @@ func mayWrite(dir, target string, force bool) error {
 
 // openForPackage opens a version. Of a path, what the profile leaves out is not
 // read, and noted in opts.
-func (a *app) openForPackage(ctx context.Context, arg string, p *profile.Profile, opts *profile.SelectOptions) (*version, error) {
+func (a *app) openForPackage(ctx context.Context, arg, target string, p *profile.Profile, opts *profile.SelectOptions) (*version, error) {
 	if !isPath(arg) {
 		return a.openVersion(ctx, arg, nil)
 	}
@@ -259,7 +251,11 @@ func (a *app) openForPackage(ctx context.Context, arg string, p *profile.Profile
 	if err != nil {
 		return nil, err
 	}
-	part := &partTree{Tree: t, filter: filter, excluded: map[string]profile.Excluded{}}
+	part := &partTree{Tree: t, filter: filter, excluded: map[string]profile.Excluded{}, closed: len(p.Include) == 0 && len(p.Variants[p.DefaultVariant].Include) == 0}
+	if v, err := p.Variant(opts.Variant); err == nil {
+		part.closed = len(p.Include) == 0 && len(p.Variants[v].Include) == 0
+	}
+	part.output = within(arg, target)
 	progress := a.progress("reading "+arg, a.treeSize(ctx, part))
 	scan, err := manifest.ScanTree(ctx, part, chunking.Default(), manifest.AddOptions{Progress: progress, Warn: a.warn})
 	a.endProgress()
@@ -270,7 +266,11 @@ func (a *app) openForPackage(ctx context.Context, arg string, p *profile.Profile
 	for _, x := range part.excluded { // Select sorts them
 		opts.Excluded = append(opts.Excluded, x)
 	}
-	return &version{files: scan, label: arg, manifest: scan.Manifest, close: func() { scan.Close(); t.Close() }}, nil
+	v := &version{files: scan, label: arg, manifest: scan.Manifest, close: func() { scan.Close(); t.Close() }}
+	if fi, err := os.Stat(arg); err == nil && !fi.IsDir() {
+		v.packed = fi.Size()
+	}
+	return v, nil
 }
 
 // partTree is a tree without what a filter leaves out, of which it keeps a list.
@@ -278,6 +278,24 @@ type partTree struct {
 	tree.Tree
 	filter   *profile.Filter
 	excluded map[string]profile.Excluded
+	closed   bool   // nothing below an excluded folder is included
+	output   string // what is being written, if that is in the tree
+}
+
+// within returns the path in a folder of a file, or "" if it is not in that.
+func within(folder, file string) string {
+	folder, err := filepath.Abs(folder)
+	if err != nil {
+		return ""
+	}
+	if file, err = filepath.Abs(file); err != nil {
+		return ""
+	}
+	rel, err := filepath.Rel(folder, file)
+	if err != nil || !filepath.IsLocal(rel) {
+		return ""
+	}
+	return filepath.ToSlash(rel)
 }
 
 // Walk gives folders last: those that are empty only for what is left out of them are
@@ -287,6 +305,9 @@ func (t *partTree) Walk(ctx context.Context, fn func(tree.Node, func() (io.ReadC
 	emptied := map[string]bool{}
 	err := t.Tree.Walk(ctx, func(n tree.Node, open func() (io.ReadCloser, error)) error {
 		rule, ok := t.filter.Excludes(n.Path, n.Kind == tree.Dir)
+		if t.output != "" && n.Path == t.output {
+			rule, ok = "the package itself", true
+		}
 		switch {
 		case ok:
 			for dir := path.Dir(n.Path); dir != "." && !emptied[dir]; dir = path.Dir(dir) {
@@ -294,6 +315,9 @@ func (t *partTree) Walk(ctx context.Context, fn func(tree.Node, func() (io.ReadC
 			}
 			if n.Kind != tree.Dir {
 				t.excluded[n.Path] = profile.Excluded{Path: n.Path, Size: n.Size, Rule: rule}
+			} else if t.closed && t.Format() == "directory" {
+				t.excluded[n.Path] = profile.Excluded{Path: n.Path + "/", Rule: rule}
+				return fs.SkipDir // it need not be readable
 			}
 			return nil
 		case n.Kind == tree.Dir:

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,7 +145,8 @@ func newRemoveCommand(a *app) *cobra.Command {
 		Use:   "remove NAME@VERSION…",
 		Short: "Take versions out of the store",
 		Long: `Takes versions out of the catalogue. The bytes that only they needed stay until
-"ferry prune". Other versions are not touched.` + "\n" + exitHelp,
+"ferry prune". The archive that a version came from, if it was kept, goes with it. Other
+versions are not touched.` + "\n" + exitHelp,
 		Example: "  ferry remove k2s@1.3.0 && ferry prune",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -171,6 +174,13 @@ func runRemove(ctx context.Context, a *app, args []string) error {
 			return err
 		}
 		refs = append(refs, ref)
+		if original := originalOf(ref); !slices.Contains(args, original.String()) {
+			if _, err := archive.Version(ctx, original); err == nil {
+				refs = append(refs, original)
+			} else if !errors.Is(err, cas.ErrNotFound) {
+				return err
+			}
+		}
 	}
 	for _, ref := range refs {
 		if err := archive.Remove(ctx, ref, time.Now()); err != nil {

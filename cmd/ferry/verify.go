@@ -300,6 +300,9 @@ func verifyDelta(ctx context.Context, a *app, path string) error {
 	return err
 }
 
+// shownFindings is how many findings in an image are listed.
+const shownFindings = 1000
+
 // verifyImage looks for damage in a disk image; found is false of any other file.
 func verifyImage(ctx context.Context, a *app, path string) (found bool, err error) {
 	f, err := os.Open(path)
@@ -316,7 +319,14 @@ func verifyImage(ctx context.Context, a *app, path string) (found bool, err erro
 		return false, err
 	}
 	findings := []disk.Finding{}
-	err = disk.Check(ctx, f, fi.Size(), func(f disk.Finding) { findings = append(findings, f) })
+	more := 0
+	err = disk.Check(ctx, f, fi.Size(), func(f disk.Finding) {
+		if len(findings) < shownFindings {
+			findings = append(findings, f)
+		} else {
+			more++
+		}
+	})
 	if errors.Is(err, disk.ErrFormat) {
 		return false, nil
 	}
@@ -326,9 +336,13 @@ func verifyImage(ctx context.Context, a *app, path string) (found bool, err erro
 	err = a.print(struct {
 		What     string         `json:"what"`
 		Findings []disk.Finding `json:"findings"`
-	}{path, findings}, func(w io.Writer) {
+		More     int            `json:"more_findings,omitempty"`
+	}{path, findings, more}, func(w io.Writer) {
 		for _, f := range findings {
 			fmt.Fprintf(w, "%s: at %d: %s\n", f.Where, f.Off, f.Text)
+		}
+		if more > 0 {
+			fmt.Fprintf(w, "and %d findings more\n", more)
 		}
 		if len(findings) == 0 {
 			fmt.Fprintf(w, "%s is sound: what its own checksums and tables cover, not the content of its files\n", path)

@@ -86,7 +86,7 @@ func member(h *tar.Header) (m span, ok bool, err error) {
 	case tar.TypeDir:
 		m.typ = manifest.TypeDir
 	case tar.TypeSymlink:
-		m.typ, m.link = manifest.TypeLink, strings.ReplaceAll(h.Linkname, `\`, "/")
+		m.typ, m.link = manifest.TypeLink, h.Linkname
 	case tar.TypeLink: // within image archives of docker
 		m.typ, m.link = "hard link", h.Linkname
 	default:
@@ -109,10 +109,10 @@ func cleanName(name string) string {
 }
 
 // checkLink refuses a symbolic link that leads out of the folder that path is
-// relative to.
+// relative to, or could on another system: a backslash separates folders there.
 func checkLink(p, target string) error {
 	to := path.Join(path.Dir(p), target)
-	if target == "" || path.IsAbs(target) || to == ".." || strings.HasPrefix(to, "../") || strings.Contains(target, ":") {
+	if target == "" || path.IsAbs(target) || to == ".." || strings.HasPrefix(to, "../") || strings.ContainsAny(target, `:\`) {
 		return fmt.Errorf("%w: %w", ErrInvalid, &tree.UnsafePathError{Path: p, Reason: fmt.Sprintf("a symbolic link to %.100q leads outside", target)})
 	}
 	return nil

@@ -31,6 +31,10 @@
 //	packages.tar.gz     debianpackages/, linuxpackages/, windowspackages/
 //	addon.tar.gz        the addon's files that belong to no implementation
 //
+// Every manifest says what the index says of the whole bundle, and so keeps it when
+// addons are copied one by one between registries. Beside the layout stand README.txt
+// and SHA256SUMS.
+//
 // K2s reads no more than one layer of images for each manifest. So that an image
 // is there once, implementations that share images share the layer, which then
 // holds the images of all of them; an annotation says whose is which.

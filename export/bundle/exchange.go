@@ -31,6 +31,16 @@ type step struct {
 	Old  bool   `json:"old,omitempty"` // what stands, if anything does, goes aside
 	New  bool   `json:"new,omitempty"` // what is staged takes its place
 	Dir  bool   `json:"dir,omitempty"` // a folder that need not be moved
+	// Keep says that what goes aside may be the site's own: it is not thrown away.
+	Keep bool `json:"keep,omitempty"`
+}
+
+// aside is where what stands at the step's path goes.
+func (st step) aside() string {
+	if st.Keep {
+		return keepFolder + "/" + st.Path
+	}
+	return asideFolder + "/" + st.Path
 }
 
 // exchange makes all steps, or none.
@@ -50,7 +60,7 @@ func (f *folder) exchange(steps []step) error {
 	}
 	err = f.forward(steps)
 	if err == nil {
-		err = f.sync()
+		err = f.sync(steps)
 	}
 	if err == nil {
 		if err = f.step("close journal"); err == nil {
@@ -66,14 +76,30 @@ func (f *folder) exchange(steps []step) error {
 	// Done. What was put aside is rubbish now: if it stays, the next import removes it.
 	f.root.RemoveAll(filepath.FromSlash(asideFolder))
 	f.root.RemoveAll(filepath.FromSlash(stageFolder))
+	f.settleKept() // likewise
 	return nil
 }
 
-// recover takes back an exchange that was interrupted.
+// settleKept gives what an exchange put aside to be kept its lasting place, where it
+// replaces that of an earlier one. It may only be called when there is no journal.
+func (f *folder) settleKept() error {
+	there, err := f.exists(keepFolder)
+	if err != nil || !there {
+		return err
+	}
+	if err := f.root.RemoveAll(filepath.FromSlash(replacedFolder)); err != nil {
+		return err
+	}
+	return place.Retry(func() error {
+		return f.root.Rename(filepath.FromSlash(keepFolder), filepath.FromSlash(replacedFolder))
+	})
+}
+
+// recover takes back an exchange that was interrupted, and ends one that was done.
 func (f *folder) recover() error {
 	data, err := f.readState(journalPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return f.settleKept()
 	}
 	if err != nil {
 		return err
@@ -95,7 +121,10 @@ func (f *folder) takeBack(steps []step) error {
 	if err := f.backward(steps); err != nil {
 		return err
 	}
-	if err := f.sync(); err != nil {
+	if err := f.sync(steps); err != nil {
+		return err
+	}
+	if err := f.root.RemoveAll(filepath.FromSlash(keepFolder)); err != nil { // empty folders
 		return err
 	}
 	if err := f.closeJournal(); err != nil {
@@ -122,14 +151,24 @@ func (f *folder) closeJournal() error {
 	return durable.SyncDir(filepath.Join(f.dir, filepath.FromSlash(stateFolder)))
 }
 
-// sync makes the renames durable before the journal that speaks of them goes.
-func (f *folder) sync() error {
-	return filepath.WalkDir(f.dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
+// sync makes the renames durable before the journal that speaks of them goes: all
+// folders that the steps can have changed, and no others.
+func (f *folder) sync(steps []step) error {
+	dirs := map[string]bool{}
+	for _, st := range steps {
+		for _, p := range []string{st.Path, st.aside(), stageFolder + "/" + st.Path} {
+			for dir := path.Dir(p); !dirs[dir]; dir = path.Dir(dir) {
+				dirs[dir] = true // the root's parent is the root
+			}
+		}
+	}
+	for dir := range dirs {
+		err := durable.SyncDir(filepath.Join(f.dir, filepath.FromSlash(dir)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
 			return err
 		}
-		return durable.SyncDir(p)
-	})
+	}
+	return nil
 }
 
 // forward makes the steps: first what goes, then what comes, so that a file can
@@ -137,7 +176,7 @@ func (f *folder) sync() error {
 func (f *folder) forward(steps []step) error {
 	for _, st := range steps {
 		if st.Old {
-			if err := f.moveIfThere(st.Path, asideFolder+"/"+st.Path); err != nil {
+			if err := f.moveIfThere(st.Path, st.aside()); err != nil {
 				return err
 			}
 		}
@@ -186,7 +225,7 @@ func (f *folder) backward(steps []step) error {
 	}
 	for _, st := range steps {
 		if st.Old {
-			if err := f.moveIfThere(asideFolder+"/"+st.Path, st.Path); err != nil {
+			if err := f.moveIfThere(st.aside(), st.Path); err != nil {
 				return err
 			}
 		}

@@ -29,7 +29,11 @@ const bundleFormat = "ferry.bundle/1"
 const (
 	DefaultRoot         = "addons"
 	DefaultManifestName = "addon.manifest.yaml"
+	DefaultVersionFile  = "VERSION"
 )
+
+// DefaultProduct is what the product is called, unless somebody says otherwise.
+const DefaultProduct = "K2s"
 
 // Systems of nodes.
 const (
@@ -90,12 +94,15 @@ const (
 	maxContents = 10_000  // manifests of a bundle
 	maxLayers   = 64      // of a manifest
 	maxJSON     = 8 << 20 // bytes of one JSON document
-	maxList     = 128 << 20
-	maxYAML     = 1 << 20  // bytes of an addon's manifest
-	maxText     = 1 << 30  // bytes of an unpacked layer of files
-	maxPackages = 16 << 30 // bytes of an unpacked layer of packages
-	maxFiles    = 1 << 20  // of all contents
-	unpackRatio = 64       // what all layers may unpack to, times the bundle's size, and 1 GiB
+	// maxDocuments bounds the JSON documents of an OCI bundle together: an index may
+	// name one manifest again and again.
+	maxDocuments = 1 << 30
+	maxList      = 128 << 20
+	maxYAML      = 1 << 20  // bytes of an addon's manifest
+	maxText      = 1 << 30  // bytes of an unpacked layer of files
+	maxPackages  = 16 << 30 // bytes of an unpacked layer of packages
+	maxFiles     = 1 << 20  // of all contents
+	unpackRatio  = 64       // what all layers may unpack to, times the bundle's size, and 1 GiB
 )
 
 // layoutFile is oci-layout.

@@ -13,72 +13,84 @@ import (
 // image is an archive of one or more container images.
 type image struct {
 	*candidate
-	refs    []addon.Reference
-	systems []string // linux, windows; none when it does not say
+	imageInfo
 }
 
-// holds reports whether the archive has an image. Where the reference has tag and
-// digest, one of them is enough: archives name only one.
-func (im *image) holds(want addon.Reference) bool {
+// imageInfo is what an image archive says of itself.
+type imageInfo struct {
+	refs    []addon.Reference
+	digests []string // of its images, and of those that they consist of
+	systems []string // linux, windows; none when it does not say
+	images  int      // how many it holds, each of which may be for several systems
+	docker  bool     // it is no OCI archive, but one as docker writes it
+}
+
+// holds reports whether the archive has an image. Where the reference has a digest,
+// that alone counts: then it needs no name, and no name will do.
+func (im *imageInfo) holds(want addon.Reference) bool {
+	if want.Digest != "" {
+		return slices.Contains(im.digests, want.Digest)
+	}
 	return slices.ContainsFunc(im.refs, func(have addon.Reference) bool {
-		switch {
-		case have.Name() != want.Name():
-			return false
-		case have.String() == want.String():
-			return true
-		case want.Digest == "" || want.Tag == "":
-			return false
-		default:
-			return have.Digest == want.Digest || have.Digest == "" && have.Tag == want.Tag
+		if have.Tag != "" { // archives may name tag and digest
+			have.Digest = ""
 		}
+		return have.String() == want.String()
 	})
 }
 
 // imageArchive is an OCI archive, or one as docker writes it, being read.
 type imageArchive struct {
-	ctx   context.Context // of the one call that it lives for
-	r     io.ReaderAt
-	files map[string]span
+	ctx    context.Context // of the one call that it lives for
+	r      io.ReaderAt
+	files  map[string]span
+	looked map[string]bool // digests that were looked into
 }
 
-// readImage returns the references in an image archive, and for which systems its
-// images are. An archive that holds none gives no references. Errors match
-// ErrInvalid unless reading failed.
-func readImage(ctx context.Context, r io.ReaderAt, size int64) (refs []addon.Reference, systems []string, err error) {
-	a := &imageArchive{ctx: ctx, r: r, files: map[string]span{}}
-	err = eachMember(ctx, r, size, func(s span) error {
+// readImage returns what is in an image archive. One that holds none gives neither
+// references nor digests. Errors match ErrInvalid unless reading failed.
+func readImage(ctx context.Context, r io.ReaderAt, size int64) (imageInfo, error) {
+	a := &imageArchive{ctx: ctx, r: r, files: map[string]span{}, looked: map[string]bool{}}
+	err := eachMember(ctx, r, size, func(s span) error {
 		if s.typ == manifest.TypeFile {
 			a.files[s.name] = s
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return imageInfo{}, err
 	}
 	oci, err := a.readIndex()
 	if err != nil {
-		return nil, nil, err
+		return imageInfo{}, err
 	}
 	docker, err := a.readDocker()
 	if err != nil {
-		return nil, nil, err
+		return imageInfo{}, err
 	}
-	names := append(oci.names, docker.names...)
-	for _, name := range names {
+	info := imageInfo{digests: oci.digests, systems: append(oci.systems, docker.systems...), images: oci.images}
+	if oci.images == 0 {
+		info.images, info.docker = docker.images, docker.images > 0
+	}
+	seen := map[addon.Reference]bool{}
+	for _, name := range append(oci.names, docker.names...) {
 		ref, err := addon.ParseReference(name)
-		if err == nil && !slices.Contains(refs, ref) {
-			refs = append(refs, ref)
+		if err == nil && !seen[ref] {
+			seen[ref] = true
+			info.refs = append(info.refs, ref)
 		}
 	}
-	systems = append(oci.systems, docker.systems...)
-	slices.Sort(systems)
-	return refs, slices.Compact(systems), nil
+	slices.Sort(info.systems)
+	info.systems = slices.Compact(info.systems)
+	return info, nil
 }
 
 // imageFacts are what one of an archive's lists says.
 type imageFacts struct {
 	names   []string
+	digests []string
 	systems []string
+	images  int
 }
 
 func (f *imageFacts) addSystem(name string) {
@@ -109,21 +121,29 @@ func (a *imageArchive) readIndex() (imageFacts, error) {
 		if name != "" {
 			facts.names = append(facts.names, name)
 		}
-		a.addSystems(&facts, d, 0)
+		a.lookInto(&facts, d, 0)
 	}
+	facts.images = len(index.Manifests)
 	return facts, nil
 }
 
 // imageDepth is how deep indexes are followed.
 const imageDepth = 3
 
-// addSystems finds out for which systems an image is. What cannot be found out
-// is left open.
-func (a *imageArchive) addSystems(facts *imageFacts, d descriptor, depth int) {
+// lookInto finds out of what an image consists, and for which systems it is. What
+// cannot be found out is left open.
+func (a *imageArchive) lookInto(facts *imageFacts, d descriptor, depth int) {
+	if d.Digest != "" {
+		facts.digests = append(facts.digests, d.Digest)
+	}
 	if d.Platform != nil && d.Platform.OS != "" {
 		facts.addSystem(d.Platform.OS)
 		return
 	}
+	if a.looked[d.Digest] {
+		return
+	}
+	a.looked[d.Digest] = true
 	var m struct {
 		Manifests list[descriptor] `json:"manifests"`
 		Config    descriptor       `json:"config"`
@@ -134,7 +154,7 @@ func (a *imageArchive) addSystems(facts *imageFacts, d descriptor, depth int) {
 	}
 	for _, sub := range m.Manifests {
 		if depth < imageDepth {
-			a.addSystems(facts, sub, depth+1)
+			a.lookInto(facts, sub, depth+1)
 		}
 	}
 	if s, ok := a.blob(m.Config.Digest); ok {
@@ -172,6 +192,7 @@ func (a *imageArchive) readDocker() (imageFacts, error) {
 		return facts, err
 	}
 	for _, im := range images {
+		facts.images++
 		facts.names = append(facts.names, im.RepoTags...)
 		if config, ok := a.files[cleanName(im.Config)]; ok {
 			facts.addSystem(a.systemOf(config))

@@ -15,7 +15,6 @@ import (
 	"github.com/gofrs/flock"
 
 	"ferry/cas"
-	"ferry/cas/durable"
 	"ferry/manifest"
 	"ferry/manifest/place"
 	"ferry/manifest/tree"
@@ -28,11 +27,13 @@ import (
 // what was begun.
 //
 // Files of the addons' folders that the bundle does not have are removed when they
-// are known to be the product's, and are kept and reported otherwise.
+// are known to be the product's, and are kept and reported otherwise. Files that the
+// site changed are kept and reported, unless opts say otherwise; where nothing is
+// known of a file, it is replaced, and what stood there is put by.
 //
 // Errors are those of [Bundle.Select] and of the disk, cas.ErrLocked when another
 // command works on the folder, and place.ErrExists for something of the site's own
-// that stands in the way.
+// that stands in the way, in the folder or where images and packages go.
 func Import(ctx context.Context, b *Bundle, names []string, target string, opts ImportOptions) (*Report, error) {
 	selected, err := b.Select(names)
 	if err != nil {
@@ -80,6 +81,10 @@ const (
 	journalPath  = stateFolder + "/journal.json"
 	lockPath     = tree.StateDir + "/lock"
 	deltaJournal = tree.StateDir + "/journal.json"
+	// keepFolder is for what goes aside and may be the site's own; replacedFolder is
+	// where that is when the exchange is done.
+	keepFolder     = stateFolder + "/keep"
+	replacedFolder = stateFolder + "/replaced"
 )
 
 func openFolder(dir string) (*folder, error) {
@@ -93,28 +98,6 @@ func openFolder(dir string) (*folder, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-func (f *folder) takeLock() error {
-	if err := f.root.MkdirAll(tree.StateDir, 0o777); err != nil { // refuses a link that leads out
-		return err
-	}
-	f.lock = flock.New(filepath.Join(f.dir, filepath.FromSlash(lockPath)))
-	ok, err := f.lock.TryLock()
-	if err == nil && !ok {
-		err = fmt.Errorf("%s: another command works on this folder: %w", f.dir, cas.ErrLocked)
-	}
-	return err
-}
-
-// close unlocks the tree, and clears the state folder away if nothing is in it.
-func (f *folder) close() {
-	f.root.Remove(filepath.FromSlash(stateFolder)) // fails unless empty
-	f.root.Remove(filepath.FromSlash(lockPath))    // fails while open, on Windows
-	f.lock.Unlock()
-	f.root.Remove(filepath.FromSlash(lockPath))
-	f.root.Remove(tree.StateDir) // fails unless empty
-	f.root.Close()
 }
 
 func (f *folder) importBundle(ctx context.Context, b *Bundle, selected []*Content, opts ImportOptions) (*Report, error) {
@@ -134,7 +117,11 @@ func (f *folder) importBundle(ctx context.Context, b *Bundle, selected []*Conten
 	if err := m.putRecord(ctx); err != nil {
 		return nil, err
 	}
-	placed, err := placeApart(ctx, m)
+	waiting, err := m.waiting(ctx)
+	if err != nil {
+		return nil, err
+	}
+	placed, err := placeApart(ctx, m, waiting)
 	if err == nil && len(m.put)+len(m.remove) > 0 {
 		err = f.change(ctx, m)
 	}
@@ -161,55 +148,6 @@ func (m *merger) putRecord(ctx context.Context) error {
 	}
 	m.put[recordPath] = item{e, s.open}
 	return nil
-}
-
-// placeApart writes images and packages that go elsewhere, and returns those that
-// were not there.
-func placeApart(ctx context.Context, m *merger) (placed []string, err error) {
-	for _, it := range m.apart {
-		name := filepath.Join(it.dir, filepath.FromSlash(it.Path))
-		_, standErr := os.Lstat(name)
-		if err := placeFile(ctx, name, it.item, m.opts.Progress); err != nil {
-			return placed, err
-		}
-		if errors.Is(standErr, fs.ErrNotExist) {
-			placed = append(placed, name)
-		}
-	}
-	return placed, nil
-}
-
-// placeFile writes a file whole or not at all, unless it stands already.
-func placeFile(ctx context.Context, name string, it item, progress cas.Counter) error {
-	if have, err := os.Open(name); err == nil {
-		digest, err := place.Digest(ctx, have)
-		have.Close()
-		if err == nil && digest == it.Digest {
-			return nil
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
-		return err
-	}
-	out, err := durable.Create(name)
-	if err != nil {
-		return err
-	}
-	defer out.Abort()
-	if err := out.Chmod(0o644); err != nil {
-		return err
-	}
-	h := cas.NewHasher()
-	if err := it.copyTo(ctx, io.MultiWriter(out, h)); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if h.Digest() != it.Digest {
-		return fmt.Errorf("%s: %w", name, manifest.ErrChanged)
-	}
-	if progress != nil {
-		progress.Add(it.Size)
-	}
-	return out.Commit()
 }
 
 func (it item) copyTo(ctx context.Context, w io.Writer) error {
@@ -250,7 +188,16 @@ func (f *folder) change(ctx context.Context, m *merger) error {
 		}
 		return err
 	}
-	return f.exchange(m.steps(staged))
+	if err := f.exchange(m.steps(staged)); err != nil {
+		return err
+	}
+	if len(m.report.Replaced) > 0 {
+		m.report.ReplacedIn = replacedFolder
+		if waits, _ := f.exists(keepFolder); waits { // the next import moves it
+			m.report.ReplacedIn = keepFolder
+		}
+	}
+	return nil
 }
 
 // steps returns the exchange: what goes, and what comes.
@@ -260,7 +207,8 @@ func (m *merger) steps(staged *manifest.Manifest) []step {
 		steps = append(steps, step{Path: p, Old: true})
 	}
 	for _, e := range staged.Entries {
-		steps = append(steps, step{Path: e.Path, Old: e.Type != manifest.TypeDir, New: true, Dir: e.Type == manifest.TypeDir})
+		isDir := e.Type == manifest.TypeDir
+		steps = append(steps, step{Path: e.Path, Old: !isDir, New: true, Dir: isDir, Keep: !isDir && m.unknown[e.Path]})
 	}
 	return steps
 }

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -9,10 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"path"
 	"regexp"
-	"slices"
-	"strings"
 
 	"ferry/manifest"
 )
@@ -25,9 +21,16 @@ type ociReader struct {
 	blobs  map[string]span // by SHA-256, in hexadecimal digits
 	layers map[string]*layer
 	parts  map[string]string // manifest digests by title
+	images map[string]Image  // that were looked into, by key
+	yamls  map[string][]byte // manifests of addons that were read, by key
 
 	budget int64 // bytes that may still be unpacked
+	parsed int64 // bytes of the documents read
 	files  int   // files of all contents
+
+	notes   annotations // of the index
+	whole   bool        // all manifests are of this program
+	missing []Missing   // of the manifests
 }
 
 // layer is an unpacked layer.
@@ -43,7 +46,7 @@ var (
 
 func (b *Bundle) readOCI(ctx context.Context, r io.ReaderAt, size int64) error {
 	b.Format = FormatOCI
-	o := &ociReader{b: b, r: r, size: size, blobs: map[string]span{}, layers: map[string]*layer{}, parts: map[string]string{}}
+	o := &ociReader{b: b, r: r, size: size, blobs: map[string]span{}, layers: map[string]*layer{}, parts: map[string]string{}, images: map[string]Image{}, yamls: map[string][]byte{}}
 	o.budget = 1<<30 + unpackRatio*size
 	top := map[string]span{}
 	err := eachMember(ctx, r, size, func(s span) error {
@@ -104,13 +107,7 @@ func (o *ociReader) index(ctx context.Context, top map[string]span) error {
 	if index.SchemaVersion != 2 || len(index.Manifests) > maxContents {
 		return invalidf("index.json: schema version %d with %d manifests", index.SchemaVersion, len(index.Manifests))
 	}
-	o.b.Version, o.b.Created = index.Annotations[noteProduct], index.Annotations[noteCreated]
-	o.b.Whole = index.Annotations[noteBundle] == bundleFormat
-	if text := index.Annotations[noteMissing]; text != "" {
-		if err := json.Unmarshal([]byte(text), &o.b.Missing); err != nil {
-			return invalidf("index.json: %s: %v", noteMissing, err)
-		}
-	}
+	o.notes, o.whole = index.Annotations, true
 	for _, d := range index.Manifests {
 		if err := o.part(ctx, d); err != nil {
 			return err
@@ -119,11 +116,38 @@ func (o *ociReader) index(ctx context.Context, top map[string]span) error {
 	if len(o.b.Contents) == 0 {
 		return fmt.Errorf("%w: there are no addons in the image layout", ErrNotBundle)
 	}
+	// What the manifests do not say, the index may: it says so for all of them.
+	o.b.Version, o.b.Created = cmp.Or(o.b.Version, o.notes[noteProduct]), cmp.Or(o.b.Created, o.notes[noteCreated])
+	o.b.Whole, o.b.Missing = o.whole, o.missing
+	if text := o.notes[noteMissing]; text != "" && len(o.missing) == 0 {
+		if err := json.Unmarshal([]byte(text), &o.b.Missing); err != nil {
+			return invalidf("index.json: %s: %v", noteMissing, err)
+		}
+	}
+	return nil
+}
+
+// take takes from a manifest what it says of the whole bundle.
+func (o *ociReader) take(p *partReader) error {
+	o.b.Version, o.b.Created = cmp.Or(o.b.Version, p.notes[noteProduct]), cmp.Or(o.b.Created, p.notes[noteCreated])
+	o.whole = o.whole && p.whole
+	text := p.notes[noteMissing]
+	if text == "" {
+		return nil
+	}
+	var missing []Missing
+	if err := json.Unmarshal([]byte(text), &missing); err != nil {
+		return invalidf("%s: %s: %v", p.c.Title(), noteMissing, err)
+	}
+	o.missing = append(o.missing, missing...)
 	return nil
 }
 
 // json reads a document that stands in the outer tar.
 func (o *ociReader) json(s span, v any) error {
+	if o.parsed += s.size; o.parsed > maxDocuments {
+		return invalidf("more than %d bytes of manifests", maxDocuments)
+	}
 	data, err := readSpan(o.r, s, maxJSON)
 	if err != nil {
 		return err
@@ -163,7 +187,7 @@ func (o *ociReader) part(ctx context.Context, d descriptor) error {
 	if len(m.Layers) > maxLayers {
 		return invalidf("manifest %s: %d layers, at most %d", d.Digest, len(m.Layers), maxLayers)
 	}
-	p := &partReader{o: o, notes: m.Annotations, files: map[string]File{}, shared: map[string]File{}}
+	p := &partReader{o: o, notes: m.Annotations, whole: cmp.Or(m.Annotations[noteBundle], o.notes[noteBundle]) == bundleFormat, files: map[string]File{}, shared: map[string]File{}}
 	if err := p.name(d, m); err != nil {
 		return err
 	}
@@ -172,6 +196,9 @@ func (o *ociReader) part(ctx context.Context, d descriptor) error {
 		return nil // K2s writes it again when it is asked for twice
 	}
 	o.parts[title] = d.Digest
+	if err := o.take(p); err != nil {
+		return err
+	}
 	for _, l := range m.Layers {
 		if err := p.layer(ctx, l); err != nil {
 			return fmt.Errorf("%s: %w", title, err)
@@ -223,226 +250,4 @@ func (o *ociReader) count(l *layer) error {
 		return invalidf("more than %d files", maxFiles)
 	}
 	return nil
-}
-
-// partReader puts a content together from layers.
-type partReader struct {
-	o             *ociReader
-	c             Content
-	notes         annotations
-	files, shared map[string]File // by path, relative to the implementation's and the addon's folder
-	loose         []string        // files whose place K2s may have lost
-}
-
-// name finds out which implementation it is: K2s' releases put that in different
-// places.
-func (p *partReader) name(d descriptor, m manifestFile) error {
-	var config configFile
-	if s, err := p.o.blob(m.Config); err == nil && s.size > 2 {
-		if err := p.o.json(s, &config); err != nil {
-			return err
-		}
-	} else if err != nil && m.Config.Digest != "" {
-		return err
-	}
-	p.c.Addon = cmp.Or(m.Annotations[noteAddon], config.Name, d.Annotations[noteAddon])
-	p.c.Implementation = cmp.Or(m.Annotations[noteImpl], config.Implementation, d.Annotations[noteImpl], p.c.Addon)
-	p.c.Version = cmp.Or(m.Annotations[noteVersion], config.Version, d.Annotations[noteVersion])
-	p.c.Description = config.Description
-	if err := checkName("addon", p.c.Addon); err != nil {
-		return err
-	}
-	return checkName("implementation", p.c.Implementation)
-}
-
-// layer reads a layer: which, its media type says, with the patterns that K2s has.
-func (p *partReader) layer(ctx context.Context, d descriptor) error {
-	media := d.MediaType
-	switch {
-	case media == mediaEmpty:
-		return nil
-	case media == mediaShared:
-		return p.texts(ctx, d, "", p.shared)
-	case strings.Contains(media, "configfiles"):
-		return p.texts(ctx, d, "", p.files)
-	case strings.Contains(media, "helm.chart"):
-		return p.texts(ctx, d, chartFolder, p.files)
-	case strings.Contains(media, "manifests"):
-		return p.texts(ctx, d, manifestsFolder, p.files)
-	case strings.Contains(media, "scripts"):
-		return p.texts(ctx, d, "", p.files)
-	case strings.Contains(media, "images-windows"):
-		return p.images(ctx, d, windows)
-	case strings.Contains(media, "image.layer"):
-		return p.images(ctx, d, linux)
-	case strings.Contains(media, "packages"):
-		return p.packages(ctx, d)
-	default:
-		return nil // of a later version: K2s passes over it, too
-	}
-}
-
-// texts takes the files of a layer, below a folder of the implementation.
-func (p *partReader) texts(ctx context.Context, d descriptor, folder string, into map[string]File) error {
-	l, err := p.o.layer(ctx, d, maxText)
-	if err != nil {
-		return err
-	}
-	for _, s := range l.files {
-		name := folder + s.name
-		if name == DefaultManifestName && folder == "" {
-			if err := p.manifest(l, s, d); err != nil {
-				return err
-			}
-			continue
-		}
-		if s.typ == manifest.TypeLink {
-			if err := checkLink(name, s.link); err != nil {
-				return err
-			}
-		}
-		if s.typ == manifest.TypeDir {
-			if into[name].Type == "" {
-				into[name] = File{Type: manifest.TypeDir}
-			}
-			continue
-		}
-		into[name] = File{
-			Type: s.typ, Size: s.size, Exec: s.exec && s.typ == manifest.TypeFile, ModTime: s.mtime, Link: s.link,
-			stored: inSection(fmt.Sprintf("%s@%d", d.Digest, s.off), l.r, s.off, s.size),
-		}
-		if strings.Contains(d.MediaType, "configfiles") && !strings.Contains(name, "/") && !isSettings(name) && path.Ext(name) == ".json" {
-			p.loose = append(p.loose, name)
-		}
-	}
-	return nil
-}
-
-// manifest takes the addon's manifest. That of the first layer counts: K2s removes
-// others.
-func (p *partReader) manifest(l *layer, s span, d descriptor) error {
-	if s.typ != manifest.TypeFile {
-		return invalidf("%s is no file", DefaultManifestName)
-	}
-	if p.c.yaml != nil || !strings.Contains(d.MediaType, "configfiles") {
-		return nil
-	}
-	var err error
-	p.c.yaml, err = readSpan(l.r, s, maxYAML)
-	p.c.yamlTime = s.mtime
-	return err
-}
-
-// dropCopies drops the settings that K2s puts into the configuration once more,
-// without their folder.
-func (p *partReader) dropCopies() error {
-	for _, name := range p.loose {
-		for other, f := range p.files {
-			if other == name || path.Base(other) != name || f.Size != p.files[name].Size {
-				continue
-			}
-			same, err := sameBytes(f.stored, p.files[name].stored)
-			if err != nil {
-				return err
-			}
-			if same {
-				delete(p.files, name)
-				break
-			}
-		}
-	}
-	return nil
-}
-
-func sameBytes(a, b stored) (bool, error) {
-	var data [2][]byte
-	for i, s := range []stored{a, b} {
-		r, err := s.open()
-		if err != nil {
-			return false, err
-		}
-		data[i], err = io.ReadAll(io.LimitReader(r, maxJSON))
-		r.Close()
-		if err != nil {
-			return false, err
-		}
-	}
-	return bytes.Equal(data[0], data[1]), nil
-}
-
-// images takes the image archives of a layer: those that are this manifest's,
-// where it says so.
-func (p *partReader) images(ctx context.Context, d descriptor, system string) error {
-	var own []string
-	if text := p.notes[noteImages]; text != "" && p.o.b.Whole {
-		if err := json.Unmarshal([]byte(text), &own); err != nil {
-			return invalidf("%s: %v", noteImages, err)
-		}
-	}
-	l, err := p.o.layer(ctx, d, maxPackages)
-	if err != nil {
-		return err
-	}
-	for _, s := range l.files {
-		if s.typ == manifest.TypeDir {
-			continue
-		}
-		if s.typ != manifest.TypeFile || strings.Contains(s.name, "/") || !strings.EqualFold(path.Ext(s.name), ".tar") {
-			return invalidf("layer of images: %s is no image archive", s.name)
-		}
-		if own != nil && !slices.Contains(own, s.name) {
-			continue
-		}
-		im, err := newImage(ctx, l.r, s, system, fmt.Sprintf("%s@%d", d.Digest, s.off))
-		if err != nil {
-			return err
-		}
-		p.c.Images = append(p.c.Images, im)
-	}
-	return nil
-}
-
-// packages takes Debian packages and downloads.
-func (p *partReader) packages(ctx context.Context, d descriptor) error {
-	l, err := p.o.layer(ctx, d, maxPackages)
-	if err != nil {
-		return err
-	}
-	for _, s := range l.files {
-		if s.typ == manifest.TypeDir {
-			continue
-		}
-		if s.typ != manifest.TypeFile {
-			return invalidf("layer of packages: %s is no file", s.name)
-		}
-		key := fmt.Sprintf("%s@%d", d.Digest, s.off)
-		p.c.Packages = append(p.c.Packages, Package{kindOf(s.name), s.name, s.size, inSection(key, l.r, s.off, s.size)})
-	}
-	return nil
-}
-
-// content returns what was put together.
-func (p *partReader) content() Content {
-	p.c.Files = settle(p.files, folderOf(p.c.Addon, p.c.Implementation))
-	p.c.Shared = settle(p.shared, p.c.Addon)
-	return p.c
-}
-
-// settle gives files their paths, and drops folders that are not empty.
-func settle(files map[string]File, folder string) []File {
-	full := map[string]bool{}
-	for name := range files {
-		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-			full[dir] = true
-		}
-	}
-	var all []File
-	for name, f := range files {
-		if f.Type == manifest.TypeDir && full[name] {
-			continue
-		}
-		f.Path = folder + "/" + name
-		all = append(all, f)
-	}
-	return all
 }

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 	"path"
@@ -60,13 +61,29 @@ func (o *ociMaker) write(ctx context.Context, w io.Writer) error {
 
 // writeLayout writes the outer tar.
 func (o *ociMaker) writeLayout(ctx context.Context, w io.Writer, index indexFile) error {
-	items := []tarItem{o.file("index.json", bytesBlob(encodeJSON(index))), o.file("oci-layout", bytesBlob(encodeJSON(layoutFile{layoutVersion})))}
+	// Beside what a layout consists of, there may be other files (image-layout.md): K2s
+	// and other tools do not look at them.
+	texts := map[string]*blob{
+		"index.json": bytesBlob(encodeJSON(index)), "oci-layout": bytesBlob(encodeJSON(layoutFile{layoutVersion})), readmeName: bytesBlob([]byte(o.readme())),
+	}
+	sums := newSumList()
+	var items []tarItem
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		it := o.file(name, texts[name])
+		it.last = name == readmeName
+		items = append(items, it)
+		sums.add(name, texts[name].sum)
+	}
 	for _, dir := range []string{"blobs", "blobs/sha256"} {
 		items = append(items, tarItem{name: dir, typ: manifest.TypeDir, mtime: o.p.created})
 	}
 	for _, digest := range slices.Sorted(maps.Keys(o.blobs)) {
 		items = append(items, o.file("blobs/sha256/"+digest, o.blobs[digest]))
+		sums.add("blobs/sha256/"+digest, o.blobs[digest].sum)
 	}
+	it := o.file(sumsName, bytesBlob(sums.text()))
+	it.last = true
+	items = append(items, it)
 	return writeTar(ctx, w, items, withoutRoot, o.p.created)
 }
 
@@ -76,20 +93,42 @@ func (o *ociMaker) file(name string, b *blob) tarItem {
 	}}
 }
 
+// readme tells people without this program what they have.
+func (o *ociMaker) readme() string {
+	name, readers := o.p.Name(), "skopeo, umoci and oras read it, too."
+	if o.p.opts.Product == DefaultProduct {
+		readers = "skopeo, umoci and oras read it, too, and K2s' own import."
+	}
+	return o.p.readmeHead() + fmt.Sprintf(`
+This is an OCI image layout, with a manifest for each addon. Bring them into an
+installed folder or a package:
+
+  ferry addons import -f %s --to FOLDER
+
+%s
+
+Check that all is whole, in the unpacked folder (tar -xf %s):
+
+  Linux    sha256sum -c SHA256SUMS
+  Windows  Get-FileHash PATH, and compare with SHA256SUMS
+`, name, readers, name) + o.p.readmeMissing()
+}
+
 func (o *ociMaker) indexNotes() annotations {
 	notes := o.commonNotes()
 	notes[noteCount] = strconv.Itoa(len(o.p.parts))
-	notes[noteBundle] = bundleFormat
 	if len(o.p.Missing) > 0 {
 		notes[noteMissing] = string(encodeJSON(o.p.Missing))
 	}
 	return notes
 }
 
-// commonNotes are on the index and on every manifest.
+// commonNotes are on the index and on every manifest: addons that are copied one by
+// one, from a registry to another, lose their index.
 func (o *ociMaker) commonNotes() annotations {
 	notes := annotations{}
 	maps.Copy(notes, o.p.opts.Annotations)
+	notes[noteBundle] = bundleFormat
 	notes[noteCreated] = date(o.p.created)
 	notes[noteProduct] = o.p.Version
 	notes[noteDate] = date(o.p.created)
@@ -100,13 +139,17 @@ func (o *ociMaker) commonNotes() annotations {
 // part makes the manifest of an implementation, and returns its index entry.
 func (o *ociMaker) part(ctx context.Context, part *part, images ...*descriptor) (descriptor, error) {
 	export := exportName(part.addon.Name, part.impl.Name)
-	config := configFile{part.addon.Name, part.version(), part.impl.Name, part.description(), o.p.Version, date(o.p.created)}
+	description := o.p.description(part)
+	config := configFile{part.addon.Name, part.version(), part.impl.Name, description, o.p.Version, date(o.p.created)}
 	m := manifestFile{SchemaVersion: 2, MediaType: mediaManifest, ArtifactType: mediaAddon, Annotations: o.commonNotes()}
 	m.Config = o.add(mediaConfig, bytesBlob(encodeJSON(config)))
 	maps.Copy(m.Annotations, annotations{
-		noteTitle: export, noteVersion: part.version(), noteDescription: part.description(),
+		noteTitle: export, noteVersion: part.version(), noteDescription: description,
 		noteAddon: part.addon.Name, noteImpl: part.impl.Name, noteExport: export,
 	})
+	if missing := o.p.missingOf(part); len(missing) > 0 {
+		m.Annotations[noteMissing] = string(encodeJSON(missing))
+	}
 	if names := o.imagesOf(part); len(names) > 0 {
 		m.Annotations[noteImages] = string(encodeJSON(names))
 	}

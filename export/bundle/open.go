@@ -32,6 +32,8 @@ type Bundle struct {
 	Missing []Missing
 
 	closers []io.Closer
+	titles  map[string]bool        // of the contents, in lower case
+	parsed  map[*byte]*addon.Addon // manifests, by where they stand in memory: contents share them
 }
 
 // Content is an implementation of an addon in a bundle.
@@ -135,7 +137,7 @@ func inSection(key string, r io.ReaderAt, off, size int64) stored {
 // recognised by content. Errors match [ErrInvalid], and [ErrNotBundle] when it is
 // something else, unless reading r failed. r must stay open as long as the bundle.
 func Open(ctx context.Context, r io.ReaderAt, size int64) (*Bundle, error) {
-	b := &Bundle{}
+	b := &Bundle{titles: map[string]bool{}, parsed: map[*byte]*addon.Addon{}}
 	if err := b.read(ctx, r, size); err != nil {
 		b.Close()
 		return nil, err
@@ -205,13 +207,15 @@ func (b *Bundle) Select(names []string) ([]*Content, error) {
 	if err != nil {
 		return nil, err
 	}
+	byTitle := map[string]*Content{}
+	for i := range b.Contents {
+		byTitle[b.Contents[i].Title()] = &b.Contents[i]
+	}
 	var selected []*Content
 	for _, a := range chosen.Addons() {
 		for _, im := range a.Implementations {
-			for i := range b.Contents {
-				if b.Contents[i].Title() == im.Title {
-					selected = append(selected, &b.Contents[i])
-				}
+			if c := byTitle[im.Title]; c != nil {
+				selected = append(selected, c)
 			}
 		}
 	}
@@ -229,16 +233,16 @@ func (b *Bundle) take(c Content) error {
 	if err := checkName("implementation", c.Implementation); err != nil {
 		return err
 	}
-	for i := range b.Contents {
-		if strings.EqualFold(b.Contents[i].Title(), c.Title()) {
-			return invalidf("%s stands twice", c.Title())
-		}
+	key := strings.ToLower(c.Title())
+	if b.titles[key] {
+		return invalidf("%s stands twice", c.Title())
 	}
+	b.titles[key] = true
 	if c.Version == "" {
 		c.Version = defaultVersion
 	}
 	if c.yaml != nil {
-		a, err := addon.Parse(c.yaml)
+		a, err := b.parse(c.yaml)
 		if err != nil {
 			return invalidf("%s: %s: %v", c.Title(), DefaultManifestName, err)
 		}
@@ -254,6 +258,21 @@ func (b *Bundle) take(c Content) error {
 	return nil
 }
 
+// parse parses an addon's manifest, once.
+func (b *Bundle) parse(yaml []byte) (*addon.Addon, error) {
+	if len(yaml) == 0 {
+		return addon.Parse(yaml)
+	}
+	if a := b.parsed[&yaml[0]]; a != nil {
+		return a, nil
+	}
+	a, err := addon.Parse(yaml)
+	if err == nil {
+		b.parsed[&yaml[0]] = a
+	}
+	return a, err
+}
+
 // kindOf tells by its folder what a package is.
 func kindOf(p string) Kind {
 	if strings.HasPrefix(p, debianFolder+"/") {
@@ -262,14 +281,14 @@ func kindOf(p string) Kind {
 	return KindDownload
 }
 
-// newImage describes an image archive in a bundle.
-func newImage(ctx context.Context, r io.ReaderAt, s span, system, key string) (Image, error) {
-	im := Image{System: system, Name: path.Base(s.name), Size: s.size, stored: inSection(key, r, s.off, s.size)}
-	refs, _, err := readImage(ctx, io.NewSectionReader(r, s.off, s.size), s.size)
+// newImage describes an image archive in a bundle; its system is not set.
+func newImage(ctx context.Context, r io.ReaderAt, s span, key string) (Image, error) {
+	im := Image{Name: path.Base(s.name), Size: s.size, stored: inSection(key, r, s.off, s.size)}
+	facts, err := readImage(ctx, io.NewSectionReader(r, s.off, s.size), s.size)
 	if err != nil && !errors.Is(err, ErrInvalid) {
 		return im, err
 	}
-	for _, ref := range refs { // none when it is no archive that we know
+	for _, ref := range facts.refs { // none when it is no archive that we know
 		im.References = append(im.References, ref.String())
 	}
 	return im, nil

@@ -18,12 +18,13 @@ type Options struct {
 	// Format is FormatOCI or FormatZip; empty means FormatOCI.
 	Format Format
 	// Root is the folder of the addons in the package, ManifestName the file that
-	// describes one; empty means DefaultRoot and DefaultManifestName.
-	Root, ManifestName string
+	// describes one, VersionFile the file that holds the version; empty means
+	// DefaultRoot, DefaultManifestName and DefaultVersionFile.
+	Root, ManifestName, VersionFile string
 	// Addons names what is wanted, as addon.ParseSelection takes it; none means all.
 	Addons []string
-	// Product and Version are that of the package; empty means "K2s", and what the
-	// file VERSION of the package says.
+	// Product and Version are that of the package; empty means DefaultProduct, and what
+	// VersionFile says.
 	Product, Version string
 	// Time is when the bundle says that it was made, in seconds since 1970; 0 means
 	// when the newest of the addons' files was changed.
@@ -53,8 +54,11 @@ func (o Options) withDefaults() Options {
 	if o.ManifestName == "" {
 		o.ManifestName = DefaultManifestName
 	}
+	if o.VersionFile == "" {
+		o.VersionFile = DefaultVersionFile
+	}
 	if o.Product == "" {
-		o.Product = "K2s"
+		o.Product = DefaultProduct
 	}
 	return o
 }
@@ -116,11 +120,22 @@ func (p *part) version() string {
 	return p.impl.Version
 }
 
-func (p *part) description() string {
-	if p.addon.Description == "" {
-		return "K2s addon: " + p.addon.Name
+func (p *Plan) description(part *part) string {
+	if part.addon.Description == "" {
+		return p.opts.Product + " addon: " + part.addon.Name
 	}
-	return p.addon.Description
+	return part.addon.Description
+}
+
+// missingOf returns what a part lacks.
+func (p *Plan) missingOf(part *part) []Missing {
+	var missing []Missing
+	for _, m := range p.Missing {
+		if m.Addon == part.addon.Name && m.Implementation == part.impl.Name {
+			missing = append(missing, m)
+		}
+	}
+	return missing
 }
 
 // NewPlan finds all that a bundle of m's addons needs. Errors are those of
@@ -188,7 +203,7 @@ const maxVersion = 256
 
 func (p *Plan) readVersion(ctx context.Context) error {
 	p.Version = p.opts.Version
-	e, ok := p.m.Find("VERSION")
+	e, ok := p.m.Find(p.opts.VersionFile)
 	if p.Version != "" || !ok || e.Type != manifest.TypeFile || e.Size > maxVersion {
 		return nil
 	}
@@ -424,35 +439,4 @@ func (p *Plan) candidates() []*candidate {
 		defer func() { seen[c] = true }()
 		return seen[c]
 	})
-}
-
-// Summary says what a bundle holds.
-type Summary struct {
-	Addons   []string  `json:"addons"`
-	Files    int       `json:"files"`
-	Images   int       `json:"images"`
-	Packages int       `json:"packages"`
-	Missing  []Missing `json:"missing"`
-}
-
-// Summary says what the bundle will hold.
-func (p *Plan) Summary() Summary {
-	s := Summary{Addons: []string{}, Missing: append([]Missing{}, p.Missing...)}
-	images, packages, shared := map[*candidate]bool{}, map[*candidate]bool{}, map[string]bool{}
-	for _, part := range p.parts {
-		s.Addons = append(s.Addons, part.title())
-		s.Files += len(part.files)
-		if !shared[part.addon.Name] {
-			shared[part.addon.Name] = true
-			s.Files += len(part.shared) + 1
-		}
-		for _, im := range part.images {
-			images[im.from.candidate] = true
-		}
-		for _, f := range part.packages {
-			packages[f.from] = true
-		}
-	}
-	s.Images, s.Packages = len(images), len(packages)
-	return s
 }

@@ -25,7 +25,7 @@ type Files interface {
 
 // candidate is a file that may be what an addon needs.
 type candidate struct {
-	path  string // in the pool
+	path  string // in the folder that it was found in, or in the package
 	where string // for people
 	size  int64
 	open  func(ctx context.Context) (tree.Content, error)
@@ -47,15 +47,22 @@ func (c *candidate) copyTo(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// pool is where to look for what addons need: folders, and the package itself.
-// What was given first is taken first.
+// pool is where to look for what addons need: folders, and the package itself. The
+// first of them that has all of an answer gives it: what is in several of them is
+// never mixed.
 type pool struct {
-	files []*candidate
-	trees []tree.Tree
+	sources []*source
+	trees   []tree.Tree
 
-	images     []*image
 	imagesRead bool
 	unreadable []string // archives that are none, and why
+}
+
+// source is a folder, or the package.
+type source struct {
+	files   []*candidate
+	images  []*image
+	version bool // it is the package, where files have other uses, too
 }
 
 // addFolder adds the files of a folder, or the one file that name is.
@@ -65,9 +72,11 @@ func (p *pool) addFolder(ctx context.Context, name string) error {
 		return err
 	}
 	p.trees = append(p.trees, t)
+	s := &source{}
+	p.sources = append(p.sources, s)
 	return t.Walk(ctx, func(n tree.Node, _ func() (io.ReadCloser, error)) error {
 		if n.Kind == tree.File {
-			p.files = append(p.files, &candidate{n.Path, path.Join(strings.ReplaceAll(name, `\`, "/"), n.Path), n.Size, func(ctx context.Context) (tree.Content, error) {
+			s.files = append(s.files, &candidate{n.Path, path.Join(strings.ReplaceAll(name, `\`, "/"), n.Path), n.Size, func(ctx context.Context) (tree.Content, error) {
 				return t.OpenAt(ctx, n.Path)
 			}})
 		}
@@ -77,9 +86,11 @@ func (p *pool) addFolder(ctx context.Context, name string) error {
 
 // addVersion adds the files of a version.
 func (p *pool) addVersion(m *manifest.Manifest, files Files) {
+	s := &source{version: true}
+	p.sources = append(p.sources, s)
 	for _, e := range m.Entries {
 		if e.Type == manifest.TypeFile {
-			p.files = append(p.files, &candidate{e.Path, e.Path, e.Size, func(ctx context.Context) (tree.Content, error) {
+			s.files = append(s.files, &candidate{e.Path, e.Path, e.Size, func(ctx context.Context) (tree.Content, error) {
 				return files.OpenAt(ctx, e)
 			}})
 		}
@@ -92,34 +103,44 @@ func (p *pool) close() {
 	}
 }
 
-// findImage returns the archive that holds an image, nil when there is none. Of
-// several that do, one made for the system is preferred.
+// findImage returns the archive that holds an image, nil when there is none.
 func (p *pool) findImage(ctx context.Context, ref addon.Reference, system string) (*image, error) {
 	if err := p.readImages(ctx); err != nil {
 		return nil, err
 	}
+	for _, s := range p.sources {
+		if im := s.image(ref, system); im != nil {
+			return im, nil
+		}
+	}
+	return nil, nil
+}
+
+// image returns the archive that holds an image. Of several that do, one made for the
+// system is preferred.
+func (s *source) image(ref addon.Reference, system string) *image {
 	var found *image
-	for _, im := range p.images {
+	for _, im := range s.images {
 		if !im.holds(ref) {
 			continue
 		}
 		if slices.Contains(im.systems, system) {
-			return im, nil
+			return im
 		}
 		if found == nil && len(im.systems) == 0 { // it does not say for which
 			found = im
 		}
 	}
 	if found == nil && ref.Versionless() {
-		return p.onlyImage(ref.Name(), system), nil
+		return s.onlyImage(ref.Name(), system)
 	}
-	return found, nil
+	return found
 }
 
 // onlyImage returns the archive of an image by its name, if there is just one.
-func (p *pool) onlyImage(name, system string) *image {
+func (s *source) onlyImage(name, system string) *image {
 	var found *image
-	for _, im := range p.images {
+	for _, im := range s.images {
 		fits := len(im.systems) == 0 || slices.Contains(im.systems, system)
 		if fits && slices.ContainsFunc(im.refs, func(r addon.Reference) bool { return r.Name() == name }) {
 			if found != nil {
@@ -136,26 +157,35 @@ func (p *pool) readImages(ctx context.Context) error {
 	if p.imagesRead {
 		return nil
 	}
-	for _, c := range p.files {
-		if !strings.EqualFold(path.Ext(c.path), ".tar") {
-			continue
-		}
-		content, err := c.open(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.where, err)
-		}
-		refs, systems, err := readImage(ctx, content, content.Size())
-		content.Close()
-		switch {
-		case errors.Is(err, ErrInvalid):
-			p.unreadable = append(p.unreadable, fmt.Sprintf("%s: %v", c.where, err))
-		case err != nil:
-			return fmt.Errorf("%s: %w", c.where, err)
-		case len(refs) > 0:
-			p.images = append(p.images, &image{candidate: c, refs: refs, systems: systems})
+	for _, s := range p.sources {
+		for _, c := range s.files {
+			if !strings.EqualFold(path.Ext(c.path), ".tar") {
+				continue
+			}
+			if err := p.readImage(ctx, s, c); err != nil {
+				return fmt.Errorf("%s: %w", c.where, err)
+			}
 		}
 	}
 	p.imagesRead = true
+	return nil
+}
+
+func (p *pool) readImage(ctx context.Context, s *source, c *candidate) error {
+	content, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	info, err := readImage(ctx, content, content.Size())
+	switch {
+	case errors.Is(err, ErrInvalid):
+		p.unreadable = append(p.unreadable, fmt.Sprintf("%s: %v", c.where, err))
+	case err != nil:
+		return err
+	case len(info.refs)+len(info.digests) > 0:
+		s.images = append(s.images, &image{candidate: c, imageInfo: info})
+	}
 	return nil
 }
 
@@ -170,9 +200,19 @@ func (p *pool) findDownload(url, system string) *candidate {
 	if system == windows {
 		folder = windowsFolder
 	}
+	for _, s := range p.sources {
+		if c := s.download(name, folder); c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// download returns the file of a name, that in the folder if there are several.
+func (s *source) download(name, folder string) *candidate {
 	var found *candidate
-	for _, c := range p.files {
-		if path.Base(c.path) != name {
+	for _, c := range s.files {
+		if path.Base(c.path) != name || s.version && !forPackages(c.path) {
 			continue
 		}
 		if path.Base(path.Dir(c.path)) == folder {
@@ -183,6 +223,19 @@ func (p *pool) findDownload(url, system string) *candidate {
 		}
 	}
 	return found
+}
+
+// forPackages reports whether a file of the package stands where packages and
+// downloads do. A file of the same name elsewhere is the product's, and may be
+// another one.
+func forPackages(p string) bool {
+	for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
+		switch path.Base(dir) {
+		case zipPackages, debianFolder, linuxFolder, windowsFolder:
+			return true
+		}
+	}
+	return false
 }
 
 // downloadName is the last part of an address.
@@ -203,9 +256,20 @@ func downloadName(url string) string {
 func (p *pool) findDebian(ctx context.Context, want string) ([]*candidate, error) {
 	name, version, _ := strings.Cut(want, "=")
 	name, _, _ = strings.Cut(name, ":") // of an architecture
+	for _, s := range p.sources {
+		found, err := s.debian(ctx, name, version)
+		if len(found) > 0 || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil
+}
+
+// debian is findDebian in one source.
+func (s *source) debian(ctx context.Context, name, version string) ([]*candidate, error) {
 	var folder, alone []*candidate
 	complete := ""
-	for _, c := range p.files {
+	for _, c := range s.files {
 		if !strings.EqualFold(path.Ext(c.path), ".deb") {
 			continue
 		}
@@ -222,10 +286,10 @@ func (p *pool) findDebian(ctx context.Context, want string) ([]*candidate, error
 		if info.name != name || version != "" && info.version != version {
 			continue
 		}
-		if inFolder {
-			complete = path.Dir(c.path)
-		} else {
+		if !inFolder {
 			alone = append(alone, c)
+		} else if complete == "" {
+			complete = path.Dir(c.path)
 		}
 	}
 	if complete != "" {

@@ -89,6 +89,9 @@ func TestRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	if !b.Whole || b.Version != "1.8.0" {
+		t.Errorf("pulled: whole %v, version %s; want what the index said", b.Whole, b.Version)
+	}
 	site := t.TempDir()
 	if _, err := Import(t.Context(), b, nil, site, ImportOptions{}); err != nil {
 		t.Fatal(err)

@@ -7,8 +7,10 @@ import (
 
 // ImportOptions say how addons of a bundle come into a folder or a version.
 type ImportOptions struct {
-	// Root is the folder of the addons in the target; empty means DefaultRoot.
-	Root string
+	// Root is the folder of the addons in the target, ManifestName the file that
+	// describes one, VersionFile the file that holds the product's version; empty means
+	// DefaultRoot, DefaultManifestName and DefaultVersionFile.
+	Root, ManifestName, VersionFile string
 	// OmitImages and OmitPackages leave these in the bundle.
 	OmitImages, OmitPackages bool
 	// ImagesTo and PackagesTo are folders for these. Where they are empty, they go to
@@ -19,7 +21,8 @@ type ImportOptions struct {
 	// is. Paths are relative to the target: "addons/storage/smb/config/SmbStorage.json".
 	// nil means that there are none.
 	Preserve func(path string) bool
-	// Force replaces those files, too.
+	// Force replaces those files, too, and files that were changed at the site, and
+	// what stands in the way in ImagesTo and PackagesTo.
 	Force bool
 	// Base is what the target was made from; nil when that is not known. It tells
 	// files of the product from files that people put there.
@@ -31,6 +34,12 @@ type ImportOptions struct {
 func (o ImportOptions) withDefaults() ImportOptions {
 	if o.Root == "" {
 		o.Root = DefaultRoot
+	}
+	if o.ManifestName == "" {
+		o.ManifestName = DefaultManifestName
+	}
+	if o.VersionFile == "" {
+		o.VersionFile = DefaultVersionFile
 	}
 	if o.Preserve == nil {
 		o.Preserve = func(string) bool { return false }
@@ -51,6 +60,10 @@ type Report struct {
 	// Kept lists files that the bundle would have changed, or does not have.
 	Kept      []Kept `json:"kept"`
 	Unchanged int    `json:"unchanged"`
+	// Replaced lists files whose bytes may have been the site's own. They were not
+	// lost: they are in ReplacedIn, until an import replaces other such files.
+	Replaced   []string `json:"replaced"`
+	ReplacedIn string   `json:"replaced_in,omitempty"`
 	// Images and Packages list where these were placed: where ImagesTo or PackagesTo
 	// is given, paths in there.
 	Images   []string `json:"images"`
@@ -86,11 +99,13 @@ func (r AddonReport) Title() string { return title(r.Addon, r.Implementation) }
 type Kept struct {
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
+	// Edited says that the site changed a file that the bundle has another of.
+	Edited bool `json:"edited,omitempty"`
 }
 
 func newReport() *Report {
 	return &Report{
-		Addons: []AddonReport{}, Added: []string{}, Changed: []string{}, Removed: []string{}, Kept: []Kept{},
+		Addons: []AddonReport{}, Added: []string{}, Changed: []string{}, Removed: []string{}, Kept: []Kept{}, Replaced: []string{},
 		Images: []string{}, Packages: []string{}, Missing: []Missing{},
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 
 	"ferry/manifest"
 	"ferry/manifest/place"
@@ -62,10 +61,11 @@ func (m *merger) thing(ctx context.Context, s stored, elsewhere, folder, name st
 		e.Path = at
 	}
 	m.keys[key] = at
-	if elsewhere != "" && slices.ContainsFunc(m.apart, func(it apartItem) bool { return it.dir == elsewhere && it.Path == at }) {
+	if _, in := m.apartAt[apartPlace{elsewhere, at}]; in {
 		return at, nil
 	}
 	if elsewhere != "" {
+		m.apartAt[apartPlace{elsewhere, at}] = e.Digest
 		m.apart = append(m.apart, apartItem{item{e, s.open}, elsewhere})
 		return at, nil
 	}
@@ -89,9 +89,8 @@ func (m *merger) taken(dir, at string, e manifest.Entry) bool {
 		it, in := m.put[at]
 		return in && it.Digest != e.Digest
 	}
-	return slices.ContainsFunc(m.apart, func(it apartItem) bool {
-		return it.dir == dir && it.Path == at && it.Digest != e.Digest
-	})
+	digest, in := m.apartAt[apartPlace{dir, at}]
+	return in && digest != e.Digest
 }
 
 // createdTime is when the bundle was made, in seconds since 1970.

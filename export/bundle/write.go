@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -131,6 +132,18 @@ type tarItem struct {
 	size, mtime int64
 	link        string
 	write       fill
+	last        bool // it stands behind all that are not
+}
+
+// compare orders the members of a tar.
+func (it tarItem) compare(other tarItem) int {
+	if it.last != other.last {
+		if it.last {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Compare(it.name, other.name)
 }
 
 // Whether names in a tar begin with "./", after an entry for the root itself.
@@ -141,7 +154,7 @@ const (
 
 // writeTar writes a tar whose bytes depend on the items alone.
 func writeTar(ctx context.Context, w io.Writer, items []tarItem, root bool, mtime int64) error {
-	items = slices.SortedFunc(slices.Values(items), func(a, b tarItem) int { return cmp.Compare(a.name, b.name) })
+	items = slices.SortedFunc(slices.Values(items), tarItem.compare)
 	tw := tar.NewWriter(w)
 	prefix := ""
 	if root {
@@ -250,4 +263,36 @@ func imageFileName(ref, system string) string {
 		name = "windows_" + name
 	}
 	return name
+}
+
+// sumList is the text of a file that "sha256sum -c" reads.
+type sumList struct{ b *bytes.Buffer }
+
+func newSumList() sumList { return sumList{&bytes.Buffer{}} }
+
+func (l sumList) add(name string, s sum) { fmt.Fprintf(l.b, "%s  %s\n", s.digest, name) }
+
+func (l sumList) text() []byte { return l.b.Bytes() }
+
+// readmeHead says what is in a bundle, for people without this program.
+func (p *Plan) readmeHead() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Addons for %s %s, made %s.\n\n", p.opts.Product, p.Version, date(p.created))
+	for _, part := range p.parts {
+		fmt.Fprintf(&b, "  %s %s\n", part.title(), part.version())
+	}
+	return b.String()
+}
+
+// readmeMissing says what is not in it.
+func (p *Plan) readmeMissing() string {
+	if len(p.Missing) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\nNot in this bundle, though the addons need it:\n\n")
+	for _, m := range p.Missing {
+		fmt.Fprintf(&b, "  %s\n", m)
+	}
+	return b.String()
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/flate"
@@ -23,6 +22,9 @@ type zipReader struct {
 	r     io.ReaderAt
 	files map[string]*zip.File
 	order []string
+	// images are those that were looked into, by name: many addons may list one.
+	images map[string]Image
+	yamls  map[string][]byte // manifests that were read, likewise
 }
 
 func (b *Bundle) readZip(ctx context.Context, r io.ReaderAt, size int64) error {
@@ -31,7 +33,7 @@ func (b *Bundle) readZip(ctx context.Context, r io.ReaderAt, size int64) error {
 		return decodeError("zip", err)
 	}
 	zr.RegisterDecompressor(zip.Deflate, flate.NewReader)
-	z := &zipReader{b: b, r: r, files: map[string]*zip.File{}}
+	z := &zipReader{b: b, r: r, files: map[string]*zip.File{}, images: map[string]Image{}, yamls: map[string][]byte{}}
 	if err := z.take(zr, size); err != nil {
 		return err
 	}
@@ -151,11 +153,19 @@ func (z *zipReader) content(ctx context.Context, name string) (io.ReaderAt, int6
 
 // image describes an image archive of the zip.
 func (z *zipReader) image(ctx context.Context, name, system string) (Image, error) {
-	r, size, err := z.content(ctx, name)
-	if err != nil {
-		return Image{}, err
+	im, known := z.images[name]
+	if !known {
+		r, size, err := z.content(ctx, name)
+		if err != nil {
+			return Image{}, err
+		}
+		if im, err = newImage(ctx, r, span{name: name, size: size}, name); err != nil {
+			return Image{}, err
+		}
+		z.images[name] = im
 	}
-	return newImage(ctx, r, span{name: name, size: size}, system, name)
+	im.System = system
+	return im, nil
 }
 
 // readList reads a bundle of our own.
@@ -253,9 +263,12 @@ func (z *zipReader) listed(ctx context.Context, a listAddon, listed map[string]l
 		if !ok || a.Manifest != top+"/"+DefaultManifestName || manifest.Type(f.Type) != manifest.TypeFile {
 			return invalidf("%s: manifest %.200q", listName, a.Manifest)
 		}
-		var err error
-		if c.yaml, err = z.read(a.Manifest, maxYAML); err != nil {
-			return err
+		if c.yaml = z.yamls[a.Manifest]; c.yaml == nil {
+			var err error
+			if c.yaml, err = z.read(a.Manifest, maxYAML); err != nil {
+				return err
+			}
+			z.yamls[a.Manifest] = c.yaml
 		}
 		c.yamlTime = f.MTime
 	}
@@ -296,18 +309,21 @@ func (z *zipReader) filesOf(paths []string, folder string, listed map[string]lis
 	return files, nil
 }
 
-// listedThings takes images and packages.
+// listedThings takes images and packages, each once for every system.
 func (z *zipReader) listedThings(ctx context.Context, c *Content, a listAddon, listed map[string]listedFile) error {
 	isFile := func(p, folder string) bool {
 		return manifest.Type(listed[p].Type) == manifest.TypeFile && strings.HasPrefix(p, folder+"/")
 	}
+	type imageAt struct{ path, system string }
+	images, packages := map[imageAt]bool{}, map[string]bool{}
 	for _, im := range a.Images {
 		if !isFile(im.Path, zipImages) || path.Dir(im.Path) != zipImages || im.System != linux && im.System != windows {
 			return invalidf("%s: image %.200q", listName, im.Path)
 		}
-		if slices.ContainsFunc(c.Images, func(have Image) bool { return have.key == im.Path && have.System == im.System }) {
+		if images[imageAt{im.Path, im.System}] {
 			continue // two references to one archive
 		}
+		images[imageAt{im.Path, im.System}] = true
 		image, err := z.image(ctx, im.Path, im.System)
 		if err != nil {
 			return err
@@ -319,9 +335,10 @@ func (z *zipReader) listedThings(ctx context.Context, c *Content, a listAddon, l
 			return invalidf("%s: package %.200q", listName, f.Path)
 		}
 		rel := strings.TrimPrefix(f.Path, zipPackages+"/")
-		if slices.ContainsFunc(c.Packages, func(have Package) bool { return have.Path == rel }) {
+		if packages[rel] {
 			continue
 		}
+		packages[rel] = true
 		c.Packages = append(c.Packages, Package{kindOf(rel), rel, listed[f.Path].Size, z.stored(f.Path)})
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"archive/zip"
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -46,17 +45,17 @@ func (z *zipMaker) write(ctx context.Context, w io.Writer) error {
 	zw.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.DefaultCompression) })
 	list := z.list()
 	extra := []zipItem{z.text(listName, append(encodeJSON(list), '\n')), z.text(readmeName, []byte(z.readme()))}
-	var sums strings.Builder
+	sums := newSumList()
 	paths := slices.Sorted(maps.Keys(z.items))
 	for _, it := range extra {
-		fmt.Fprintf(&sums, "%s  %s\n", it.sum.digest, it.name)
+		sums.add(it.name, it.sum)
 	}
 	for _, name := range paths {
 		if it := z.items[name]; it.typ == manifest.TypeFile {
-			fmt.Fprintf(&sums, "%s  %s\n", it.sum.digest, name)
+			sums.add(name, it.sum)
 		}
 	}
-	for _, it := range append(extra, z.text(sumsName, []byte(sums.String()))) {
+	for _, it := range append(extra, z.text(sumsName, sums.text())) {
 		if err := z.put(ctx, zw, it); err != nil {
 			return err
 		}
@@ -222,12 +221,7 @@ func (z *zipMaker) list() listFile {
 
 // readme tells people without this program what they have.
 func (z *zipMaker) readme() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Addons for %s %s, made %s.\n\n", z.p.opts.Product, z.p.Version, date(z.p.created))
-	for _, part := range z.p.parts {
-		fmt.Fprintf(&b, "  %s %s\n", part.title(), part.version())
-	}
-	b.WriteString(`
+	return z.p.readmeHead() + `
 Bring them into an installed folder or a package:
 
   ferry addons import -f addons.zip --to FOLDER
@@ -240,12 +234,5 @@ Check that all is whole, in the unpacked folder:
 
   Linux    sha256sum -c SHA256SUMS
   Windows  Get-FileHash PATH, and compare with SHA256SUMS
-`)
-	if len(z.p.Missing) > 0 {
-		b.WriteString("\nNot in this bundle, though the addons need it:\n\n")
-		for _, m := range z.p.Missing {
-			fmt.Fprintf(&b, "  %s\n", m)
-		}
-	}
-	return b.String()
+` + z.p.readmeMissing()
 }

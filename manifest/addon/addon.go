@@ -158,7 +158,15 @@ var utf8BOM = []byte("\uFEFF")
 // manifest.ErrInvalid. Keys that it does not know are ignored.
 func Parse(raw []byte) (*Addon, error) {
 	var d document
-	if err := yaml.Unmarshal(bytes.TrimPrefix(raw, utf8BOM), &d); err != nil {
+	var root yaml.Node
+	err := yaml.Unmarshal(bytes.TrimPrefix(raw, utf8BOM), &root)
+	if err == nil && aliased(&root) {
+		err = errors.New("aliases are not taken: a few of them stand for any number of values")
+	}
+	if err == nil && root.Kind != 0 {
+		err = root.Decode(&d)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s", manifest.ErrInvalid, oneLine(err))
 	}
 	if d.Kind != "" && d.Kind != "AddonManifest" {
@@ -178,6 +186,11 @@ func Parse(raw []byte) (*Addon, error) {
 		a.Implementations = append(a.Implementations, a.describe(im))
 	}
 	return a, nil
+}
+
+// aliased reports whether there is an alias in a document.
+func aliased(n *yaml.Node) bool {
+	return n.Kind == yaml.AliasNode || slices.ContainsFunc(n.Content, aliased)
 }
 
 func (a *Addon) describe(im implementation) Implementation {

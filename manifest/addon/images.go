@@ -39,7 +39,7 @@ const (
 )
 
 // maxYAML bounds a YAML file that is searched, in bytes.
-const maxYAML = 32 << 20
+const maxYAML = 4 << 20
 
 // Images returns the images that an implementation from [Find] needs: what its YAML
 // files name as "image", and what offline_usage adds. A reference without a

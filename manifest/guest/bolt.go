@@ -25,6 +25,7 @@ const (
 	pageHead   = 16
 	maxBoltNew = 1 << 20 // elements read in all
 	maxBoltUp  = 32      // branches above a leaf
+	maxBoltKey = 32 << 10
 )
 
 var errBolt = errors.New("malformed database")
@@ -33,7 +34,8 @@ var errBolt = errors.New("malformed database")
 type boltDB struct {
 	data []byte
 	page int // size in bytes
-	left int // elements that may still be read
+	left int // elements that may still be read, and bytes of keys and values
+	more int64
 }
 
 // bucket is a bucket: a page of the database, or one within a leaf.
@@ -46,7 +48,7 @@ type bucket struct {
 // openBolt returns the root bucket.
 func openBolt(data []byte) (*bucket, error) {
 	var best []byte
-	db := &boltDB{data: data, left: maxBoltNew}
+	db := &boltDB{data: data, left: maxBoltNew, more: 4*int64(len(data)) + 1<<20}
 	for _, at := range metaPages(data) {
 		meta := data[at+pageHead:]
 		if binary.LittleEndian.Uint32(meta) != boltMagic || binary.LittleEndian.Uint32(meta[4:]) != boltVersion {
@@ -150,7 +152,7 @@ func (db *boltDB) elements(page []byte, depth int, fn func(string, *bucket, []by
 
 func (db *boltDB) leaf(e []byte, fn func(string, *bucket, []byte) error) error {
 	pos, key, value := uint64(binary.LittleEndian.Uint32(e[4:])), uint64(binary.LittleEndian.Uint32(e[8:])), uint64(binary.LittleEndian.Uint32(e[12:]))
-	if pos+key+value > uint64(len(e)) {
+	if db.more -= int64(key + value); key > maxBoltKey || db.more < 0 || pos+key+value > uint64(len(e)) {
 		return errBolt
 	}
 	name, content := string(e[pos:pos+key]), e[pos+key:pos+key+value]

@@ -116,7 +116,7 @@ func (s *State) status(text string, implied bool) {
 			}
 		}
 		name, version := fields["package"], fields["version"]
-		if name == "" || version == "" || !implied && !strings.HasSuffix(fields["status"], " installed") {
+		if name == "" || version == "" || !implied && !installed(fields["status"]) {
 			continue
 		}
 		if _, taken := s.Packages[name]; taken {
@@ -124,6 +124,16 @@ func (s *State) status(text string, implied bool) {
 		}
 		s.Packages[name] = version
 	}
+}
+
+// installed reports whether a package of that status is there; dpkg(1), "Package states".
+func installed(status string) bool {
+	for _, state := range []string{" installed", " triggers-pending", " triggers-awaited"} {
+		if strings.HasSuffix(status, state) {
+			return true
+		}
+	}
+	return false
 }
 
 // kernels finds kernels by their images and their modules.

@@ -10,6 +10,7 @@ import (
 // keeps everything.
 type Filter struct {
 	patterns []gitignore.Pattern
+	includes bool // there are inclusions
 	only     bool // the first rule was an inclusion: the rest is left out
 }
 
@@ -37,8 +38,13 @@ func (f *Filter) AddLines(text string) {
 }
 
 func (f *Filter) add(pattern string) {
+	f.includes = f.includes || strings.HasPrefix(pattern, "!")
 	f.patterns = append(f.patterns, gitignore.ParsePattern(pattern, nil))
 }
+
+// closed reports whether nothing below an excluded folder is kept: there is no
+// inclusion.
+func (f *Filter) closed() bool { return !f.includes }
 
 // Excludes reports whether the node at path is left out. The last rule that
 // matches the path, or a folder above it, decides.

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Kind says what a node is.
@@ -96,7 +97,22 @@ func Open(name string, opts Options) (Tree, error) {
 		f.Close()
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	if f := t.Format(); f != "file" {
+		t = &stateless{t}
+	}
 	return filtered(t, opts.Filter), nil
+}
+
+// stateless leaves Ferry's own state out of an archive, as it is of a folder.
+type stateless struct{ Tree }
+
+func (t *stateless) Walk(ctx context.Context, fn func(Node, func() (io.ReadCloser, error)) error) error {
+	return t.Tree.Walk(ctx, func(n Node, open func() (io.ReadCloser, error)) error {
+		if n.Path == StateDir || strings.HasPrefix(n.Path, StateDir+"/") {
+			return nil
+		}
+		return fn(n, open)
+	})
 }
 
 func openFile(f *os.File, fi fs.FileInfo, opts Options) (Tree, error) {
@@ -135,6 +151,9 @@ type filterTree struct {
 func (t *filterTree) Walk(ctx context.Context, fn func(Node, func() (io.ReadCloser, error)) error) error {
 	return t.Tree.Walk(ctx, func(n Node, open func() (io.ReadCloser, error)) error {
 		if t.filter.Excludes(n.Path, n.Kind == Dir) {
+			if n.Kind == Dir && t.filter.closed() && t.Format() == "directory" {
+				return fs.SkipDir // which need not be readable
+			}
 			return nil
 		}
 		return fn(n, open)
