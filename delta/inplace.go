@@ -236,7 +236,7 @@ type found struct {
 func (s *site) look(ctx context.Context, p string) (found, error) {
 	name := filepath.FromSlash(p)
 	fi, err := s.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+	if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
 		return found{}, nil
 	}
 	if err != nil {
@@ -494,7 +494,7 @@ func (u *update) blocked(ctx context.Context, e manifest.Entry, have found) (str
 	}
 	for dir := path.Dir(e.Path); dir != "."; dir = path.Dir(dir) {
 		fi, err := u.s.root.Lstat(filepath.FromSlash(dir))
-		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+		if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
 			continue
 		}
 		if err != nil {
@@ -651,7 +651,7 @@ func (s *site) dropStage() error { return s.root.RemoveAll(s.state(stageName)) }
 // exists reports whether something stands at a path of the tree.
 func (s *site) exists(name string) (bool, error) {
 	_, err := s.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+	if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
 		return false, nil
 	}
 	return err == nil, err

@@ -25,7 +25,7 @@ func (m *merger) waiting(ctx context.Context) ([]apartItem, error) {
 	var waiting []apartItem
 	for _, it := range m.apart {
 		fi, err := os.Lstat(it.name())
-		if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+		if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
 			waiting = append(waiting, it)
 			continue
 		}

@@ -164,7 +164,7 @@ func (f *folder) sync(steps []step) error {
 	}
 	for dir := range dirs {
 		err := durable.SyncDir(filepath.Join(f.dir, filepath.FromSlash(dir)))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotDir(err) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !place.IsNotDir(err) {
 			return err
 		}
 	}
@@ -235,7 +235,7 @@ func (f *folder) backward(steps []step) error {
 
 func (f *folder) exists(p string) (bool, error) {
 	_, err := f.root.Lstat(filepath.FromSlash(p))
-	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+	if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
 		return false, nil
 	}
 	return err == nil, err
@@ -244,7 +244,7 @@ func (f *folder) exists(p string) (bool, error) {
 // moveIfThere moves a file or link; a folder, or nothing, stays.
 func (f *folder) moveIfThere(from, to string) error {
 	fi, err := f.root.Lstat(filepath.FromSlash(from))
-	if errors.Is(err, fs.ErrNotExist) || isNotDir(err) {
+	if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
 		return nil
 	}
 	if err != nil {

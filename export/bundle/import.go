@@ -216,7 +216,7 @@ func (m *merger) steps(staged *manifest.Manifest) []step {
 func (f *folder) within(ctx context.Context, p string) ([]manifest.Entry, error) {
 	var entries []manifest.Entry
 	err := fs.WalkDir(f.root.FS(), p, func(name string, d fs.DirEntry, err error) error {
-		if name == p && (errors.Is(err, fs.ErrNotExist) || isNotDir(err)) {
+		if name == p && (errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err)) {
 			return fs.SkipAll
 		}
 		if err != nil {

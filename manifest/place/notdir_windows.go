@@ -1,4 +1,4 @@
-package bundle
+package place
 
 import (
 	"errors"
@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// isNotDir reports whether a path goes through something that is no folder.
-func isNotDir(err error) bool {
+// IsNotDir reports whether a path goes through something that is no folder.
+func IsNotDir(err error) bool {
 	return errors.Is(err, windows.ERROR_DIRECTORY) || errors.Is(err, windows.ERROR_PATH_NOT_FOUND)
 }
