@@ -252,7 +252,8 @@ func diskMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, at
 	var members []member
 	for _, s := range streams {
 		if len(s.Ranges) == 1 {
-			members = append(members, member{off: s.Ranges[0].Off, size: s.Ranges[0].Size, name: s.Name})
+			// What is left of deleted files may begin like a container, and is none.
+			members = append(members, member{off: s.Ranges[0].Off, size: s.Ranges[0].Size, name: s.Name, opaque: disk.IsFree(s.Name)})
 			continue
 		}
 		whole := &scattered{name: at.inside(s.Name).name}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -93,7 +94,32 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 	if o.ignoreExtra {
 		report.Findings = withoutExtra(report.Findings)
 	}
+	if want.delta != nil {
+		if err := a.withoutPreserved(want.delta, report); err != nil {
+			return err
+		}
+	}
 	return a.printFindings(arg, want.label, report)
+}
+
+// withoutPreserved takes findings out that a delta's rules leave to a site, and warns of
+// them.
+func (a *app) withoutPreserved(d *delta.Delta, report *manifest.VerifyReport) error {
+	if len(d.Info.Preserve) == 0 {
+		return nil
+	}
+	preserved, err := matchRules(d.Info.IgnoreCase)(d.Info.Preserve)
+	if err != nil {
+		return err
+	}
+	report.Findings = slices.DeleteFunc(report.Findings, func(f manifest.Finding) bool {
+		own := preserved(f.Path) && (f.Kind == manifest.FindExtra || f.Kind == manifest.FindChanged)
+		if own {
+			a.warn(manifest.Warning{Path: f.Path, Text: "is the site's own, which the delta leaves to it"})
+		}
+		return own
+	})
+	return nil
 }
 
 func withoutExtra(all []manifest.Finding) []manifest.Finding {
