@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -330,6 +331,17 @@ func printInspect(w io.Writer, info *delta.Info) {
 	t := info.Target
 	fmt.Fprintf(w, "to      %s  %s, %s, manifest %s\n", t.Label, count(t.Files, "file"), size(t.Size), t.Manifest.Short())
 	fmt.Fprintf(w, "delta   %s, payload %s; full %s\n", size(info.DeltaSize), size(info.PayloadSize), size(info.FullSize))
+	for _, rule := range []struct {
+		does  string
+		texts []string
+	}{{"kept    as the site has it: ", info.Preserve}, {"unit    just as the target has it: ", info.WholeDirectories}, {"must    be in the target: ", info.Mandatory}} {
+		if len(rule.texts) > 0 {
+			fmt.Fprintf(w, "%s%s\n", rule.does, strings.Join(rule.texts, ", "))
+		}
+	}
+	if info.VersionFile != "" {
+		fmt.Fprintf(w, "version told by %s\n", info.VersionFile)
+	}
 	fmt.Fprintf(w, "changes %d added, %d changed, %d removed, %d unchanged\n", len(info.Added), len(info.Changed), len(info.Removed), info.Unchanged+info.Meta)
 	printDearest(w, slices.DeleteFunc(slices.Clone(info.Files), func(f delta.InfoFile) bool { return f.Change == manifest.Meta }))
 	for _, p := range info.Removed {

@@ -424,7 +424,7 @@ func newImageCompactCommand(a *app) *cobra.Command {
 		Long: `Writes an equivalent image whose free blocks, by its file systems' own bitmaps, are
 zeros, and of a VHDX, whose unused blocks are gone. Files, metadata, identities and
 sizes are as they were. OUT has the format of IN, or what its name says: .vhdx, or
-.raw and .img. It is read back and compared before it gets its name. IN is only read.
+.raw and .img; a VHD is read, and not written. It is read back and compared before it gets its name. IN is only read.
 
 A file system that is damaged, or was not unmounted, is an error: mount it, or run
 e2fsck, first.` + "\n" + exitHelp,
@@ -486,6 +486,8 @@ func formOf(path, format string) (disk.Form, error) {
 		return disk.FormVHDX, nil
 	case ".raw", ".img":
 		return disk.FormRaw, nil
+	case ".vhd":
+		return "", usagef("a VHD is not written; call the output NAME.vhdx or NAME.raw")
 	}
 	switch format {
 	case "vhdx":

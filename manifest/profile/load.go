@@ -39,6 +39,9 @@ func Load(r io.Reader) (*Profile, error) {
 		l.index(&root, "")
 	}
 	l.check()
+	if len(l.problems) == 0 { // whose words are plainer
+		l.validate(&root)
+	}
 	if len(l.problems) > 0 {
 		slices.SortStableFunc(l.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return nil, &InvalidError{l.problems}

@@ -81,9 +81,6 @@ type Addons struct {
 //go:embed k2s.yaml
 var k2s []byte
 
-//go:embed profile.schema.json
-var schema []byte
-
 // builtin are the profiles that come with the program.
 var builtin = map[string][]byte{"k2s": k2s}
 
@@ -102,10 +99,6 @@ func Builtin(name string) (*Profile, []byte, bool) {
 	}
 	return p, text, true
 }
-
-// Schema returns the JSON schema (draft 2020-12) of profiles. It is not to be
-// changed.
-func Schema() []byte { return schema }
 
 // Preserves reports whether a path belongs to the site.
 func (p *Profile) Preserves(path string) bool { return p.preserve.Match(path) }
