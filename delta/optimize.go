@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -98,7 +99,7 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*releases, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(versions, func(x, y manifest.Version) int {
-		return cmp.Or(cmp.Compare(x.Ref.Name, y.Ref.Name), x.Added.Compare(y.Added), cmp.Compare(x.Ref.Version, y.Ref.Version))
+		return cmp.Or(cmp.Compare(x.Ref.Name, y.Ref.Name), x.Added.Compare(y.Added), compareVersions(x.Ref.Version, y.Ref.Version))
 	})
 	var all []*releases
 	done := map[cas.Digest]bool{} // files that have their place
@@ -130,6 +131,35 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*releases, error) {
 		}
 	}
 	return slices.DeleteFunc(all, func(r *releases) bool { return len(r.releases) < 2 }), nil
+}
+
+// compareVersions compares versions that were added in the same second, numbers in them
+// as numbers: 1.9 comes before 1.10.
+func compareVersions(a, b string) int {
+	for a != "" && b != "" {
+		x, y := leading(a), leading(b)
+		if isDigit(x[0]) && isDigit(y[0]) {
+			m, n := strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
+			if c := cmp.Or(cmp.Compare(len(m), len(n)), cmp.Compare(m, n)); c != 0 {
+				return c
+			}
+		} else if x != y {
+			return cmp.Compare(x, y)
+		}
+		a, b = a[len(x):], b[len(y):]
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+// leading returns the number that a text begins with, or what stands before one.
+func leading(s string) string {
+	n := 1
+	for n < len(s) && isDigit(s[n]) == isDigit(s[0]) {
+		n++
+	}
+	return s[:n]
 }
 
 // filesOf returns the files of a version that are not small, of container files their

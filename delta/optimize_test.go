@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -100,5 +101,16 @@ func TestOptimizeKeeps(t *testing.T) {
 		m, err := a.Manifest(t.Context(), version.Manifest)
 		must(t, err)
 		must(t, a.WriteFile(t.Context(), io.Discard, m.Entries[0]))
+	}
+}
+
+func TestCompareVersions(t *testing.T) {
+	want := []string{"0.9", "0.25.5", "0.25.12", "1.4.0", "1.4.0+archive", "1.10", "2", "10", "a", "b10", "b010x"}
+	for i, a := range want {
+		for k, b := range want {
+			if got := compareVersions(a, b); got != cmp.Compare(i, k) {
+				t.Errorf("compareVersions(%s, %s) = %d, want %d", a, b, got, cmp.Compare(i, k))
+			}
+		}
 	}
 }
