@@ -20,7 +20,8 @@ func newOptimizeCommand(a *app) *cobra.Command {
 		Short: "Store releases of a file as patches of earlier ones",
 		Long: `Looks at the releases of each package in the store, oldest first, and codes files
 that change from release to release against an earlier release of the same file,
-where that takes half the space or less: rebuilt programs, above all. Everything
+where that takes half the space or less: rebuilt programs, above all. A release that
+has become too different stays as it is, and those behind it are coded against that. Everything
 can be read as before, from the store alone and verified; files that are made of
 patches take longer to read.
 
