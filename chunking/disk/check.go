@@ -35,18 +35,13 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Finding))
 	}
 	if err := m.open(); err != nil && !malformed(err) {
 		return err
-	} else if err != nil && m.VHDX == nil && m.VHD == nil {
+	} else if err != nil && m.Virtual == nil {
 		return in(m.Format)(0, err.Error()) // nothing of it can be read
 	}
-	var err error
-	switch {
-	case m.VHDX != nil:
-		err = m.VHDX.Check(in("vhdx"))
-	case m.VHD != nil:
-		err = m.VHD.Check(in("vhd"))
-	}
-	if err != nil {
-		return err
+	if m.Virtual != nil {
+		if err := m.Virtual.Check(in(m.Format)); err != nil {
+			return err
+		}
 	}
 	if err := m.volumes(); err != nil {
 		if malformed(err) {

@@ -152,7 +152,7 @@ func Write(ctx context.Context, w io.WriterAt, c *Contents, form Form) error {
 		return writeRaw(ctx, w, c)
 	case FormVHDX:
 		o := vhdx.CreateOptions{Zero: c.Zero, LogicalSector: c.image.sector}
-		if d := c.image.VHDX; d != nil {
+		if d, ok := c.image.Virtual.(*vhdx.Image); ok {
 			i := d.Info()
 			o.BlockSize, o.LogicalSector, o.PhysicalSector, o.ID = i.BlockSize, i.LogicalSector, i.PhysicalSector, d.DiskID()
 		} else {

@@ -17,6 +17,7 @@ import (
 	"ferry/chunking/ext4"
 	"ferry/chunking/fat"
 	"ferry/chunking/partition"
+	"ferry/chunking/vdisk"
 	"ferry/chunking/vhd"
 	"ferry/chunking/vhdx"
 )
@@ -48,8 +49,7 @@ type Image struct {
 	Format  string // "vhdx", "vhd" or "raw"
 	Volumes []*Volume
 	Table   *partition.Table // nil if the disk is not partitioned
-	VHDX    *vhdx.Image      // nil of other formats
-	VHD     *vhd.Image       // nil of other formats
+	Virtual vdisk.Image      // nil of a raw image
 
 	file    io.ReaderAt
 	size    int64
@@ -127,24 +127,22 @@ func (m *Image) open() error {
 			m.extents = append(m.extents, extent{off, size, file})
 		}
 	}
+	var d vdisk.Image
+	var err error
 	switch m.Format {
 	case "vhdx":
-		d, err := vhdx.Open(m.file, m.size)
-		if err != nil {
-			return err
-		}
-		m.VHDX, m.disk, m.length, m.sector = d, d, d.Size(), d.SectorSize()
-		return d.Extents(func(e vhdx.Extent) error { add(e.Off, e.Size, e.File); return nil })
+		d, err = vhdx.Open(m.file, m.size)
 	case "vhd":
-		d, err := vhd.Open(m.file, m.size)
-		if err != nil {
-			return err
-		}
-		m.VHD, m.disk, m.length, m.sector = d, d, d.Size(), d.SectorSize()
-		return d.Extents(func(e vhd.Extent) error { add(e.Off, e.Size, e.File); return nil })
+		d, err = vhd.Open(m.file, m.size)
+	default:
+		add(0, m.size, 0)
+		return nil
 	}
-	add(0, m.size, 0)
-	return nil
+	if err != nil {
+		return err
+	}
+	m.Virtual, m.disk, m.length, m.sector = d, d, d.Size(), d.SectorSize()
+	return d.Extents(func(e vdisk.Extent) error { add(e.Off, e.Size, e.File); return nil })
 }
 
 // Disk returns the virtual disk, its size in bytes, and that of a sector.

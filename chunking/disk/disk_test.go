@@ -322,7 +322,7 @@ func TestForms(t *testing.T) {
 		t.Error("the same disk gives different VHDX files")
 	}
 	same := write(t, open(t, data).Contents(), FormVHDX)
-	if was, is := open(t, data).VHDX.Info(), open(t, same).VHDX.Info(); is.ID != was.ID || is.BlockSize != was.BlockSize || is.PhysicalSector != was.PhysicalSector {
+	if was, is := open(t, data).Virtual.Info(), open(t, same).Virtual.Info(); is.ID != was.ID || is.BlockSize != was.BlockSize || is.PhysicalSector != was.PhysicalSector {
 		t.Errorf("a VHDX of a VHDX is %+v, want %+v", is, was)
 	}
 	if err := Write(context.Background(), &memory{}, open(t, data).Contents(), "qcow2"); !errors.Is(err, ErrForm) {

@@ -136,12 +136,7 @@ func (s *splitter) on(stream int, off, size int64, sparse bool) {
 
 // claim claims what is known.
 func (s *splitter) claim(ctx context.Context) error {
-	if d := s.m.VHDX; d != nil {
-		for _, a := range d.Structures() {
-			s.own(s.gathered(":"+a.Name), Range{a.Off, a.Size}, true)
-		}
-	}
-	if d := s.m.VHD; d != nil {
+	if d := s.m.Virtual; d != nil {
 		for _, a := range d.Structures() {
 			s.own(s.gathered(":"+a.Name), Range{a.Off, a.Size}, true)
 		}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+
+	"ferry/chunking/ondisk"
 )
 
 // The superblock is 1 KiB from the start, whatever the size of a block.
@@ -227,14 +229,10 @@ func (fs *FS) read(p []byte, off int64) error {
 }
 
 func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
+	if err := ondisk.ReadFull(r, p, off); err != nil {
+		return fmt.Errorf("ext4: read %d bytes at %d: %w", len(p), off, err)
 	}
-	if err == nil || err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("ext4: read %d bytes at %d: %w", len(p), off, err)
+	return nil
 }
 
 // nextBit returns the first bit of b in [from, to) that is set, or not; to if there

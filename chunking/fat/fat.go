@@ -20,6 +20,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"ferry/chunking/ondisk"
 )
 
 var (
@@ -31,30 +33,8 @@ var (
 	ErrInvalid = errors.New("fat: malformed")
 )
 
-// fault is an error that tells what is wrong and is of a kind.
-type fault struct {
-	kind error
-	text string
-}
-
-func (f *fault) Error() string { return "fat: " + f.text }
-
-func (f *fault) Unwrap() error { return f.kind }
-
 func invalid(format string, args ...any) error {
-	return &fault{ErrInvalid, fmt.Sprintf(format, args...)}
-}
-
-// readFull fills p from off on.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+	return ondisk.Errorf("fat", ErrInvalid, format, args...)
 }
 
 var le = binary.LittleEndian
@@ -85,7 +65,7 @@ func Open(r io.ReaderAt, size int64) (*Volume, error) {
 	if size < int64(len(b)) {
 		return nil, ErrFormat
 	}
-	if err := readFull(r, b[:], 0); err != nil {
+	if err := ondisk.ReadFull(r, b[:], 0); err != nil {
 		return nil, fmt.Errorf("fat: boot sector: %w", err)
 	}
 	v := &Volume{r: r}
@@ -95,10 +75,10 @@ func Open(r io.ReaderAt, size int64) (*Volume, error) {
 	}
 	n := ((v.clusters+2)*int64(v.bits) + 7) / 8 // at most fatSize
 	if n > maxFAT {
-		return nil, &fault{ErrUnsupported, fmt.Sprintf("a FAT of %d bytes", n)}
+		return nil, ondisk.Errorf("fat", ErrUnsupported, "a FAT of %d bytes", n)
 	}
 	v.fat = make([]byte, n)
-	if err := readFull(r, v.fat, v.reserved+active*v.fatSize); err != nil {
+	if err := ondisk.ReadFull(r, v.fat, v.reserved+active*v.fatSize); err != nil {
 		return nil, fmt.Errorf("fat: FAT %d: %w", active+1, err)
 	}
 	return v, nil

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf16"
+
+	"ferry/chunking/ondisk"
 )
 
 // Node is a file or a directory.
@@ -184,7 +186,7 @@ func (w *walk) read(n *Node) ([]byte, error) {
 	}
 	b := make([]byte, size)
 	for _, e := range n.Extents {
-		if err := readFull(w.r, b[e.File:][:e.Size], e.Disk); err != nil {
+		if err := ondisk.ReadFull(w.r, b[e.File:][:e.Size], e.Disk); err != nil {
 			return nil, fmt.Errorf("fat: directory %q: %w", n.Path, err)
 		}
 	}

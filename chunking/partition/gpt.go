@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"strings"
+
+	"ferry/chunking/ondisk"
 )
 
 const (
@@ -57,7 +59,7 @@ func (d *disk) readHeader(lba int64) (h *header, problem string, err error) {
 		alternate:  sectorAt(b[32:]),
 		first:      sectorAt(b[40:]),
 		last:       sectorAt(b[48:]),
-		id:         guidText(b[56:]),
+		id:         ondisk.GUID(b[56:72]),
 		entriesLBA: sectorAt(b[72:]),
 		count:      int64(le.Uint32(b[80:])),
 		size:       int64(le.Uint32(b[84:])),
@@ -177,9 +179,9 @@ func (d *disk) partitions(h *header) {
 			Number: int(i) + 1,
 			Off:    first * d.sector,
 			Size:   (last - first + 1) * d.sector,
-			Type:   guidText(e),
-			ID:     guidText(e[16:]),
-			Name:   text(e[56:128]),
+			Type:   ondisk.GUID(e[:16]),
+			ID:     ondisk.GUID(e[16:32]),
+			Name:   ondisk.UTF16(e[56:128], le),
 		})
 	}
 }

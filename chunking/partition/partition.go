@@ -13,7 +13,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"unicode/utf16"
+
+	"ferry/chunking/ondisk"
 )
 
 var (
@@ -73,22 +74,12 @@ type finding struct {
 
 var le = binary.LittleEndian
 
-// fault is an error that tells what is wrong and is of a kind.
-type fault struct {
-	kind error
-	text string
-}
-
-func (f *fault) Error() string { return "partition: " + f.text }
-
-func (f *fault) Unwrap() error { return f.kind }
-
 func invalid(format string, args ...any) error {
-	return &fault{ErrInvalid, fmt.Sprintf(format, args...)}
+	return ondisk.Errorf("partition", ErrInvalid, format, args...)
 }
 
 func unsupported(format string, args ...any) error {
-	return &fault{ErrUnsupported, fmt.Sprintf(format, args...)}
+	return ondisk.Errorf("partition", ErrUnsupported, format, args...)
 }
 
 // disk is what a table is read from.
@@ -195,23 +186,4 @@ func (t *Table) Check(report func(off int64, text string) error) error {
 		}
 	}
 	return nil
-}
-
-// guidText returns a GUID whose first three fields are little-endian. UEFI 2.10,
-// appendix A.
-func guidText(g []byte) string {
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(g), le.Uint16(g[4:]), le.Uint16(g[6:]), g[8:10], g[10:16])
-}
-
-// text returns a UTF-16 string, up to its first NUL.
-func text(b []byte) string {
-	var units []uint16
-	for ; len(b) >= 2; b = b[2:] {
-		u := le.Uint16(b)
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
-	}
-	return string(utf16.Decode(units))
 }

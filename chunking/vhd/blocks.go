@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+
+	"ferry/chunking/ondisk"
+	"ferry/chunking/vdisk"
 )
 
 // unused is the entry of a block that is not in the file. "Block Allocation Table
@@ -26,7 +29,7 @@ func (t *table) entry(i int64) (uint32, error) {
 		n := min(window, t.end-i)
 		t.first = i
 		t.b = append(t.b[:0], make([]byte, 4*n)...)
-		if err := readFull(t.d.r, t.b, t.d.head.table+4*i); err != nil {
+		if err := ondisk.ReadFull(t.d.r, t.b, t.d.head.table+4*i); err != nil {
 			t.b = nil
 			return 0, fmt.Errorf("vhd: block allocation table entry %d: %w", i, err)
 		}
@@ -60,16 +63,16 @@ func (d *Image) problemOf(i int64, entry uint32) string {
 }
 
 // walk gives what the disk's bytes [off, end) are, block by block; within the disk.
-func (d *Image) walk(off, end int64, fn func(Extent) error) error {
+func (d *Image) walk(off, end int64, fn func(vdisk.Extent) error) error {
 	if off >= end {
 		return nil
 	}
 	if d.foot.kind == typeFixed {
-		return fn(Extent{Off: off, Size: end - off, File: off})
+		return fn(vdisk.Extent{Off: off, Size: end - off, File: off})
 	}
-	absent := int64(Hole)
+	absent := int64(vdisk.Hole)
 	if d.parent != nil {
-		absent = InParent
+		absent = vdisk.InParent
 	}
 	size := d.head.blockSize
 	t := &table{d: d, end: (end-1)/size + 1}
@@ -80,7 +83,7 @@ func (d *Image) walk(off, end int64, fn func(Extent) error) error {
 		switch {
 		case err != nil:
 		case entry == unused:
-			err = fn(Extent{Off: off, Size: stop - off, File: absent})
+			err = fn(vdisk.Extent{Off: off, Size: stop - off, File: absent})
 		default:
 			if problem := d.problemOf(i, entry); problem != "" {
 				return invalid("block allocation table entry %d: %s", i, problem)
@@ -97,12 +100,12 @@ func (d *Image) walk(off, end int64, fn func(Extent) error) error {
 
 // sectors gives what the disk's bytes [off, stop) are, that belong to block i at a
 // place in the file. The first sector is the highest bit of the bitmap's first byte.
-func (d *Image) sectors(i, at, absent, off, stop int64, fn func(Extent) error) error {
+func (d *Image) sectors(i, at, absent, off, stop int64, fn func(vdisk.Extent) error) error {
 	start := i * d.head.blockSize
 	first, last := (off-start)/sector, (stop-start-1)/sector+1 // of the block
 	from := first / 8
 	bits := make([]byte, (last+7)/8-from) // at most 64 KiB
-	if err := readFull(d.r, bits, at+from); err != nil {
+	if err := ondisk.ReadFull(d.r, bits, at+from); err != nil {
 		return fmt.Errorf("vhd: sector bitmap of block %d: %w", i, err)
 	}
 	here := func(s int64) bool { return bits[s/8-from]<<(s%8)&0x80 != 0 }
@@ -111,7 +114,7 @@ func (d *Image) sectors(i, at, absent, off, stop int64, fn func(Extent) error) e
 		for next < last && here(next) == here(s) {
 			next++
 		}
-		e := Extent{Off: max(off, start+s*sector), File: absent}
+		e := vdisk.Extent{Off: max(off, start+s*sector), File: absent}
 		e.Size = min(stop, start+next*sector) - e.Off
 		if here(s) {
 			e.File = at + d.bitmapSize() + e.Off - start

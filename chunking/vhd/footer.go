@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf16"
+
+	"ferry/chunking/ondisk"
 )
 
 var (
@@ -32,34 +33,12 @@ func (e *ParentError) Error() string {
 	return fmt.Sprintf("vhd: a differencing image, its parent is one of %q", e.Paths)
 }
 
-// fault is an error that tells what is wrong and is of a kind.
-type fault struct {
-	kind error
-	text string
-}
-
-func (f *fault) Error() string { return "vhd: " + f.text }
-
-func (f *fault) Unwrap() error { return f.kind }
-
 func invalid(format string, args ...any) error {
-	return &fault{ErrInvalid, fmt.Sprintf(format, args...)}
+	return ondisk.Errorf("vhd", ErrInvalid, format, args...)
 }
 
 func unsupported(format string, args ...any) error {
-	return &fault{ErrUnsupported, fmt.Sprintf(format, args...)}
-}
-
-// readFull fills p from off on.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+	return ondisk.Errorf("vhd", ErrUnsupported, format, args...)
 }
 
 var be = binary.BigEndian
@@ -99,19 +78,6 @@ func guidText(b []byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:16])
 }
 
-// text returns a UTF-16 string, up to its first NUL.
-func text(b []byte, order binary.ByteOrder) string {
-	var units []uint16
-	for ; len(b) >= 2; b = b[2:] {
-		u := order.Uint16(b)
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
-	}
-	return string(utf16.Decode(units))
-}
-
 // footer is what a footer, or its copy, says. "Hard Disk Footer Format".
 type footer struct {
 	raw      []byte
@@ -125,7 +91,7 @@ type footer struct {
 // readFooter reads a footer. A problem says why it is not valid.
 func readFooter(r io.ReaderAt, at int64) (f footer, problem string, err error) {
 	b := make([]byte, footerSize)
-	if err := readFull(r, b, at); err != nil {
+	if err := ondisk.ReadFull(r, b, at); err != nil {
 		return f, "", fmt.Errorf("vhd: footer at %d: %w", at, err)
 	}
 	if string(b[:8]) != "conectix" {
@@ -160,7 +126,7 @@ func readHeader(r io.ReaderAt, size int64, f footer) (h header, err error) {
 	}
 	h.at = int64(f.header)
 	b := make([]byte, headerSize)
-	if err := readFull(r, b, h.at); err != nil {
+	if err := ondisk.ReadFull(r, b, h.at); err != nil {
 		return h, fmt.Errorf("vhd: header: %w", err)
 	}
 	switch {
@@ -195,7 +161,7 @@ func readHeader(r io.ReaderAt, size int64, f footer) (h header, err error) {
 func readParent(r io.ReaderAt, size int64, header []byte) (*ParentError, error) {
 	p := &ParentError{ID: guidText(header[40:56])}
 	var relative, absolute, name []string
-	if s := text(header[64:576], be); s != "" {
+	if s := ondisk.UTF16(header[64:576], be); s != "" {
 		name = []string{s}
 	}
 	for i := range locators {
@@ -209,10 +175,10 @@ func readParent(r io.ReaderAt, size int64, header []byte) (*ParentError, error) 
 			return nil, invalid("parent locator %d: %d bytes at %d", i+1, n, off)
 		}
 		path := make([]byte, n)
-		if err := readFull(r, path, off); err != nil {
+		if err := ondisk.ReadFull(r, path, off); err != nil {
 			return nil, fmt.Errorf("vhd: parent locator %d: %w", i+1, err)
 		}
-		if s := text(path, binary.LittleEndian); s == "" {
+		if s := ondisk.UTF16(path, binary.LittleEndian); s == "" {
 			continue
 		} else if code == "W2ru" {
 			relative = append(relative, s)

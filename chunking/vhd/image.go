@@ -2,59 +2,26 @@ package vhd
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
+
+	"ferry/chunking/ondisk"
+	"ferry/chunking/vdisk"
 )
-
-// What [Extent].File is when the bytes are not in the image file.
-const (
-	Hole     = -1 // they are zeros
-	InParent = -2 // they are the parent's, only in a differencing image
-)
-
-// Extent is a run of the virtual disk, in bytes.
-type Extent struct {
-	Off, Size int64 // where it is on the virtual disk
-	File      int64 // where it is in the image file, or [Hole] or [InParent]
-}
-
-// Area is a run of the image file that is not the virtual disk's, in bytes.
-type Area struct {
-	Name      string
-	Off, Size int64
-}
-
-// Info is what an image says of itself.
-type Info struct {
-	Kind           string // "dynamic", "fixed" or "differencing"
-	BlockSize      int64  // bytes; 0 for a fixed image
-	LogicalSector  int64  // 512 bytes
-	PhysicalSector int64  // 512 bytes
-	Creator        string // four letters of the program that wrote it
-	ID             string // GUID of the virtual disk
-	LogPending     bool   // never: there is no log
-	Parent         []string
-}
-
-// Parent is the virtual disk on which a differencing image builds.
-type Parent interface {
-	io.ReaderAt
-	Size() int64 // bytes
-}
 
 // Image is the virtual disk in an image file.
 type Image struct {
 	r       io.ReaderAt
 	size    int64 // of the file
 	foot    footer
-	head    header // of an image that is not fixed
-	parent  Parent // nil unless it is a differencing image
-	problem string // of the footer, when its copy is used
+	head    header       // of an image that is not fixed
+	parent  vdisk.Parent // nil unless it is a differencing image
+	problem string       // of the footer, when its copy is used
+	disk    vdisk.Reader
 }
 
-var _ Parent = (*Image)(nil)
+var _ vdisk.Image = (*Image)(nil)
 
 // Open opens an image file of size bytes. The error is [ErrFormat], a
 // [*ParentError] if the image is a differencing one, or wraps [ErrUnsupported],
@@ -64,11 +31,12 @@ func Open(r io.ReaderAt, size int64) (*Image, error) { return OpenDifferencing(r
 // OpenDifferencing opens an image file that may be a differencing one, the parent
 // of which is given; that it is the right one is not checked. What lies behind the
 // parent's end is zeros. Errors are as with [Open].
-func OpenDifferencing(r io.ReaderAt, size int64, parent Parent) (*Image, error) {
+func OpenDifferencing(r io.ReaderAt, size int64, parent vdisk.Parent) (*Image, error) {
 	d := &Image{r: r, size: size}
 	if err := d.readFooters(); err != nil {
 		return nil, err
 	}
+	d.disk = vdisk.Reader{Format: "vhd", Size: d.foot.diskSize, File: r, Parent: parent, Walk: d.walk}
 	switch {
 	case d.foot.diskSize > maxDisk:
 		return nil, unsupported("virtual disk size %d", d.foot.diskSize)
@@ -118,7 +86,7 @@ func (d *Image) readFooters() error {
 	}
 	// Before Virtual PC 2004 the footer had 511 bytes.
 	var old [8]byte
-	if err := readFull(d.r, old[:], d.size-footerSize+1); err != nil {
+	if err := ondisk.ReadFull(d.r, old[:], d.size-footerSize+1); err != nil {
 		return fmt.Errorf("vhd: footer: %w", err)
 	}
 	switch {
@@ -139,8 +107,8 @@ func (d *Image) Size() int64 { return d.foot.diskSize }
 func (d *Image) SectorSize() int64 { return sector }
 
 // Info returns what the image says of itself.
-func (d *Image) Info() Info {
-	info := Info{
+func (d *Image) Info() vdisk.Info {
+	info := vdisk.Info{
 		Kind:           "fixed",
 		BlockSize:      d.head.blockSize,
 		LogicalSector:  sector,
@@ -161,20 +129,20 @@ func (d *Image) Info() Info {
 // Structures returns where the image file's own structures are, in the order of the
 // file and without overlaps. Sector bitmaps are not among them, nor is what no
 // structure uses.
-func (d *Image) Structures() []Area {
-	var areas []Area
+func (d *Image) Structures() []vdisk.Area {
+	var areas []vdisk.Area
 	if d.problem == "" {
-		areas = append(areas, Area{"footer", d.size - footerSize, footerSize})
+		areas = append(areas, vdisk.Area{Name: "footer", Off: d.size - footerSize, Size: footerSize})
 	}
 	if d.foot.kind != typeFixed {
 		areas = append(areas,
-			Area{"copy of the footer", 0, footerSize},
-			Area{"header", d.head.at, headerSize},
-			Area{"block allocation table", d.head.table, (4*d.head.entries + sector - 1) / sector * sector})
+			vdisk.Area{Name: "copy of the footer", Off: 0, Size: footerSize},
+			vdisk.Area{Name: "header", Off: d.head.at, Size: headerSize},
+			vdisk.Area{Name: "block allocation table", Off: d.head.table, Size: (4*d.head.entries + sector - 1) / sector * sector})
 	}
-	slices.SortStableFunc(areas, func(a, b Area) int { return cmp.Compare(a.Off, b.Off) })
+	slices.SortStableFunc(areas, func(a, b vdisk.Area) int { return cmp.Compare(a.Off, b.Off) })
 	end := int64(0)
-	return slices.DeleteFunc(areas, func(a Area) bool {
+	return slices.DeleteFunc(areas, func(a vdisk.Area) bool {
 		if a.Size == 0 || a.Off < end || a.Off+a.Size > d.size {
 			return true // the table overlaps the footer
 		}
@@ -183,74 +151,17 @@ func (d *Image) Structures() []Area {
 	})
 }
 
-var errOffset = errors.New("vhd: negative offset")
-
 // ReadAt reads the virtual disk. Errors wrap [ErrInvalid] or come from the readers.
-func (d *Image) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, errOffset
-	}
-	if off >= d.foot.diskSize {
-		return 0, io.EOF
-	}
-	n := min(int64(len(p)), d.foot.diskSize-off)
-	done := int64(0)
-	err := d.walk(off, off+n, func(e Extent) error {
-		dst := p[e.Off-off:][:e.Size]
-		switch {
-		case e.File >= 0:
-			if err := readFull(d.r, dst, e.File); err != nil {
-				return fmt.Errorf("vhd: virtual disk at %d: %w", e.Off, err)
-			}
-		case e.File == InParent:
-			if err := d.readParent(dst, e.Off); err != nil {
-				return fmt.Errorf("vhd: parent at %d: %w", e.Off, err)
-			}
-		default:
-			clear(dst)
-		}
-		done += e.Size
-		return nil
-	})
-	if err == nil && n < int64(len(p)) {
-		err = io.EOF
-	}
-	return int(done), err
-}
-
-func (d *Image) readParent(p []byte, off int64) error {
-	n := max(0, min(int64(len(p)), d.parent.Size()-off))
-	clear(p[n:])
-	return readFull(d.parent, p[:n], off)
-}
+func (d *Image) ReadAt(p []byte, off int64) (int, error) { return d.disk.ReadAt(p, off) }
 
 // Extents gives the whole virtual disk to fn, in order. Runs that are neighbours
 // both on the disk and in the file are one. It looks at the whole block allocation
 // table first: the error wraps [ErrInvalid] if blocks overlap or lie outside the
 // file; an error of fn is returned as it is.
-func (d *Image) Extents(fn func(Extent) error) error {
+func (d *Image) Extents(fn func(vdisk.Extent) error) error {
 	err := d.survey(func(_ int64, text string) error { return invalid("%s", text) })
 	if err != nil {
 		return err
 	}
-	var last Extent
-	err = d.walk(0, d.foot.diskSize, func(e Extent) error {
-		follows := e.File == last.File
-		if e.File >= 0 {
-			follows = last.File >= 0 && e.File == last.File+last.Size
-		}
-		if last.Size > 0 && follows {
-			last.Size += e.Size
-			return nil
-		}
-		give := last
-		if last = e; give.Size == 0 {
-			return nil
-		}
-		return fn(give)
-	})
-	if err != nil || last.Size == 0 {
-		return err
-	}
-	return fn(last)
+	return vdisk.Join(func(add func(vdisk.Extent) error) error { return d.walk(0, d.foot.diskSize, add) }, fn)
 }

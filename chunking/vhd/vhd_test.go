@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ferry/chunking/vdisk"
 )
 
 // sparse returns a disk of size bytes, most of which are zeros.
@@ -130,16 +132,16 @@ func same(t testing.TB, d *Image, image, disk []byte) {
 		}
 	}
 	at := int64(0)
-	var last Extent
-	err := d.Extents(func(e Extent) error {
+	var last vdisk.Extent
+	err := d.Extents(func(e vdisk.Extent) error {
 		if e.Off != at || e.Size <= 0 {
 			t.Fatalf("extent %+v, want one at %d", e, at)
 		}
-		if last.Size > 0 && (e.File == Hole && last.File == Hole || e.File >= 0 && e.File == last.File+last.Size) {
+		if last.Size > 0 && (e.File == vdisk.Hole && last.File == vdisk.Hole || e.File >= 0 && e.File == last.File+last.Size) {
 			t.Fatalf("extents %+v and %+v are not merged", last, e)
 		}
 		want := disk[e.Off : e.Off+e.Size]
-		if e.File == Hole && !bytes.Equal(want, make([]byte, len(want))) || e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want) {
+		if e.File == vdisk.Hole && !bytes.Equal(want, make([]byte, len(want))) || e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want) {
 			t.Fatalf("extent %+v: other bytes", e)
 		}
 		last, at = e, e.Off+e.Size
@@ -248,7 +250,7 @@ func TestHostile(t *testing.T) {
 			if err != nil {
 				return
 			}
-			err = d.Extents(func(Extent) error { return nil })
+			err = d.Extents(func(vdisk.Extent) error { return nil })
 			if !errors.Is(err, test.read) || (err == nil) != (test.read == nil) {
 				t.Errorf("Extents = %v, want %v", err, test.read)
 			}
@@ -346,7 +348,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		findings(t, d)
 		at := int64(0)
-		err = d.Extents(func(e Extent) error {
+		err = d.Extents(func(e vdisk.Extent) error {
 			if e.Off != at || e.Size <= 0 || e.File >= 0 && e.File+e.Size > int64(len(image)) {
 				t.Fatalf("extent %+v, want one at %d", e, at)
 			}

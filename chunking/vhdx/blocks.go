@@ -1,6 +1,10 @@
 package vhdx
 
-import "fmt"
+import (
+	"fmt"
+
+	"ferry/chunking/vdisk"
+)
 
 // States of a payload block. 2.5.1.1.
 const (
@@ -67,17 +71,17 @@ func (d *Image) place(entry uint64, size int64) (at int64, problem string) {
 	return at, ""
 }
 
-// locate returns where the bytes of payload block i are: [Hole], [InParent], partly,
-// or an offset in the file. A problem says what is wrong with the entry.
+// locate returns where the bytes of payload block i are: [vdisk.Hole],
+// [vdisk.InParent], partly, or an offset in the file. A problem says what is wrong with the entry.
 func (d *Image) locate(i int64, entry uint64) (at int64, problem string) {
 	switch state := entry & 7; state {
 	case blockNotPresent:
 		if d.parent != nil {
-			return InParent, ""
+			return vdisk.InParent, ""
 		}
-		return Hole, ""
+		return vdisk.Hole, ""
 	case blockUndefined, blockZero, blockUnmapped:
-		return Hole, ""
+		return vdisk.Hole, ""
 	case blockFullyPresent:
 		return d.place(entry, d.used(i))
 	case blockPartiallyPresent:
@@ -94,7 +98,7 @@ func (d *Image) locate(i int64, entry uint64) (at int64, problem string) {
 }
 
 // walk gives what the disk's bytes [off, end) are, block by block; within the disk.
-func (d *Image) walk(off, end int64, fn func(Extent) error) error {
+func (d *Image) walk(off, end int64, fn func(vdisk.Extent) error) error {
 	if off >= end {
 		return nil
 	}
@@ -114,9 +118,9 @@ func (d *Image) walk(off, end int64, fn func(Extent) error) error {
 		case at == partly:
 			err = d.sectors(i, int64(entry>>20)<<20, off, stop, fn)
 		case at >= 0:
-			err = fn(Extent{Off: off, Size: stop - off, File: at + off - start})
+			err = fn(vdisk.Extent{Off: off, Size: stop - off, File: at + off - start})
 		default:
-			err = fn(Extent{Off: off, Size: stop - off, File: at})
+			err = fn(vdisk.Extent{Off: off, Size: stop - off, File: at})
 		}
 		if err != nil {
 			return err
@@ -129,7 +133,7 @@ func (d *Image) walk(off, end int64, fn func(Extent) error) error {
 // sectors gives what the disk's bytes [off, stop) are, that belong to payload block
 // i at a place in the file: the block's own where the sector bitmap has a one, else
 // the parent's. 2.4.
-func (d *Image) sectors(i, at, off, stop int64, fn func(Extent) error) error {
+func (d *Image) sectors(i, at, off, stop int64, fn func(vdisk.Extent) error) error {
 	index := d.bitmap(i)
 	t := &table{d: d, end: index + 1}
 	entry, err := t.entry(index)
@@ -157,7 +161,7 @@ func (d *Image) sectors(i, at, off, stop int64, fn func(Extent) error) error {
 		for next < last && here(next) == here(s) {
 			next++
 		}
-		e := Extent{Off: max(off, start+s*d.meta.logical), File: InParent}
+		e := vdisk.Extent{Off: max(off, start+s*d.meta.logical), File: vdisk.InParent}
 		e.Size = min(stop, start+next*d.meta.logical) - e.Off
 		if here(s) {
 			e.File = at + e.Off - start

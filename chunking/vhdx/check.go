@@ -3,6 +3,8 @@ package vhdx
 import (
 	"bytes"
 	"fmt"
+
+	"ferry/chunking/vdisk"
 )
 
 // claims are the MiB of the file that something owns.
@@ -95,7 +97,7 @@ func (d *Image) locateBitmap(entry uint64, needed bool) (at int64, problem strin
 	case needed:
 		return 0, "no sector bitmap, but a block needs one"
 	}
-	return Hole, ""
+	return vdisk.Hole, ""
 }
 
 // Check looks at the whole structure of the image and reports what is not right: a

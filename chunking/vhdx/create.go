@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"unicode/utf16"
+
+	"ferry/chunking/ondisk"
 )
 
 // CreateOptions are what an image is to be. The zero value is right for most.
@@ -38,7 +41,7 @@ func (o CreateOptions) withDefaults(size int64) (CreateOptions, error) {
 	}
 	m := metadata{diskSize: size, blockSize: o.BlockSize, logical: o.LogicalSector, physical: o.PhysicalSector}
 	if err := m.check(); err != nil {
-		return o, &fault{ErrUnsupported, "create: " + err.(*fault).text}
+		return o, unsupported("create: %s", strings.TrimPrefix(err.Error(), "vhdx: "))
 	}
 	if size <= 0 {
 		return o, unsupported("create: virtual disk size %d", size)
@@ -145,7 +148,7 @@ func (c *creation) read(block int64, fn func(p []byte) (more bool, err error)) e
 		p := c.buf[:min(int64(len(c.buf)), end-off)]
 		if c.opts.Zero != nil && c.opts.Zero(off, int64(len(p))) {
 			clear(p)
-		} else if err := readFull(c.disk, p, off); err != nil {
+		} else if err := ondisk.ReadFull(c.disk, p, off); err != nil {
 			return fmt.Errorf("vhdx: create: disk at %d: %w", off, err)
 		}
 		if more, err := fn(p); err != nil || !more {

@@ -3,7 +3,8 @@ package vhdx
 import (
 	"errors"
 	"fmt"
-	"io"
+
+	"ferry/chunking/ondisk"
 )
 
 var (
@@ -29,32 +30,10 @@ func (e *ParentError) Error() string {
 	return fmt.Sprintf("vhdx: a differencing image, its parent is one of %q", e.Paths)
 }
 
-// fault is an error that tells what is wrong and is of a kind.
-type fault struct {
-	kind error
-	text string
-}
-
-func (f *fault) Error() string { return "vhdx: " + f.text }
-
-func (f *fault) Unwrap() error { return f.kind }
-
 func invalid(format string, args ...any) error {
-	return &fault{ErrInvalid, fmt.Sprintf(format, args...)}
+	return ondisk.Errorf("vhdx", ErrInvalid, format, args...)
 }
 
 func unsupported(format string, args ...any) error {
-	return &fault{ErrUnsupported, fmt.Sprintf(format, args...)}
-}
-
-// readFull fills p from off on.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
+	return ondisk.Errorf("vhdx", ErrUnsupported, format, args...)
 }

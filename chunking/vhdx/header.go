@@ -8,7 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"strings"
-	"unicode/utf16"
+
+	"ferry/chunking/ondisk"
 )
 
 const (
@@ -45,9 +46,7 @@ func checksum(b []byte) uint32 {
 // guid is a GUID as it stands in a file: its first three fields are little-endian.
 type guid [16]byte
 
-func (g guid) String() string {
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(g[:]), le.Uint16(g[4:]), le.Uint16(g[6:]), g[8:10], g[10:])
-}
+func (g guid) String() string { return ondisk.GUID(g[:]) }
 
 // mustGUID returns the GUID of a text in this package.
 func mustGUID(text string) (g guid) {
@@ -62,26 +61,13 @@ func mustGUID(text string) (g guid) {
 	return g
 }
 
-// text returns a UTF-16 string, up to its first NUL.
-func text(b []byte) string {
-	var units []uint16
-	for ; len(b) >= 2; b = b[2:] {
-		u := le.Uint16(b)
-		if u == 0 {
-			break
-		}
-		units = append(units, u)
-	}
-	return string(utf16.Decode(units))
-}
-
 // readCreator reads the file identifier.
 func readCreator(r io.ReaderAt, size int64) (string, error) {
 	var b [8 + 512]byte
 	if size < int64(len(b)) {
 		return "", ErrFormat
 	}
-	if err := readFull(r, b[:], 0); err != nil {
+	if err := ondisk.ReadFull(r, b[:], 0); err != nil {
 		return "", fmt.Errorf("vhdx: file identifier: %w", err)
 	}
 	if string(b[:8]) != signature {
@@ -90,7 +76,7 @@ func readCreator(r io.ReaderAt, size int64) (string, error) {
 	if size < mib {
 		return "", invalid("the file has %d bytes, less than its header section", size)
 	}
-	return text(b[8:]), nil
+	return ondisk.UTF16(b[8:], le), nil
 }
 
 // header says where the log is, and whether there is something in it.
@@ -106,7 +92,7 @@ type header struct {
 // readHeader reads header i. A problem says why it is not valid.
 func readHeader(r io.ReaderAt, i int) (h header, problem string, err error) {
 	b := make([]byte, headerSize)
-	if err := readFull(r, b, headerOffs[i]); err != nil {
+	if err := ondisk.ReadFull(r, b, headerOffs[i]); err != nil {
 		return h, "", fmt.Errorf("vhdx: header %d: %w", i+1, err)
 	}
 	if string(b[:4]) != "head" {

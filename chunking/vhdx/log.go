@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+
+	"ferry/chunking/ondisk"
 )
 
 const (
@@ -25,7 +27,7 @@ func replay(f *file, h header) (bool, error) {
 		return false, unsupported("log: %d bytes", h.logSize)
 	}
 	l := &ring{b: make([]byte, h.logSize), id: h.logID, budget: 8 * h.logSize}
-	if err := readFull(f.r, l.b, h.logOff); err != nil {
+	if err := ondisk.ReadFull(f.r, l.b, h.logOff); err != nil {
 		return false, fmt.Errorf("vhdx: log: %w", err)
 	}
 	entries := l.active()

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"ferry/chunking/ondisk"
 )
 
 // Known regions. 2.2.3.2.
@@ -59,7 +61,7 @@ func (r region) name() string {
 // readTable reads region table i. A problem says why it is not valid.
 func readTable(f *file, i int) (raw []byte, problem string, err error) {
 	b := make([]byte, tableSize)
-	if err := readFull(f, b, tableOffs[i]); err != nil {
+	if err := ondisk.ReadFull(f, b, tableOffs[i]); err != nil {
 		return nil, "", fmt.Errorf("vhdx: region table %d: %w", i+1, err)
 	}
 	switch {
@@ -150,7 +152,7 @@ type item struct {
 
 func readItems(r io.ReaderAt, region region) ([]item, error) {
 	table := make([]byte, tableSize)
-	if err := readFull(r, table, region.off); err != nil {
+	if err := ondisk.ReadFull(r, table, region.off); err != nil {
 		return nil, fmt.Errorf("vhdx: metadata: %w", err)
 	}
 	if string(table[:8]) != "metadata" {
@@ -194,7 +196,7 @@ func readMetadata(r io.ReaderAt, region region) (m metadata, err error) {
 		}
 		seen[it.id] = true
 		b := make([]byte, it.size) // at most 1 MiB
-		if err := readFull(r, b, region.off+it.off); err != nil {
+		if err := ondisk.ReadFull(r, b, region.off+it.off); err != nil {
 			return m, fmt.Errorf("vhdx: metadata item %s: %w", it.id, err)
 		}
 		if err := known[k].parse(b); err != nil {
@@ -284,9 +286,9 @@ func (m *metadata) locator(b []byte) error {
 			continue
 		}
 		// A key is taken once, so a hostile item costs little.
-		name := text(b[key:][:keySize])
+		name := ondisk.UTF16(b[key:][:keySize], le)
 		if v, known := values[name]; known && v == "" {
-			values[name] = text(b[value:][:valueSize])
+			values[name] = ondisk.UTF16(b[value:][:valueSize], le)
 		}
 	}
 	m.parent = &ParentError{ID: strings.ToLower(strings.Trim(values["parent_linkage"], "{}"))}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"sort"
+
+	"ferry/chunking/ondisk"
 )
 
 // file is the image file as it is once its log was replayed.
@@ -33,7 +35,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	n := 0
 	if off < f.real {
 		n = int(min(int64(len(p)), f.real-off))
-		if err := readFull(f.r, p[:n], off); err != nil {
+		if err := ondisk.ReadFull(f.r, p[:n], off); err != nil {
 			return 0, err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ferry/chunking/vdisk"
 )
 
 // sparse returns a disk of size bytes, most of which are zeros. The noise is in
@@ -69,16 +71,16 @@ func same(t testing.TB, d *Image, image, disk []byte) {
 		}
 	}
 	at := int64(0)
-	var last Extent
-	err := d.Extents(func(e Extent) error {
+	var last vdisk.Extent
+	err := d.Extents(func(e vdisk.Extent) error {
 		if e.Off != at || e.Size <= 0 {
 			t.Fatalf("extent %+v, want one at %d", e, at)
 		}
-		if last.Size > 0 && (e.File == Hole && last.File == Hole || e.File >= 0 && e.File == last.File+last.Size) {
+		if last.Size > 0 && (e.File == vdisk.Hole && last.File == vdisk.Hole || e.File >= 0 && e.File == last.File+last.Size) {
 			t.Fatalf("extents %+v and %+v are not merged", last, e)
 		}
 		want := disk[e.Off : e.Off+e.Size]
-		if e.File == Hole && !isZero(want) || e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want) {
+		if e.File == vdisk.Hole && !isZero(want) || e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want) {
 			t.Fatalf("extent %+v: other bytes", e)
 		}
 		last, at = e, e.Off+e.Size
@@ -265,7 +267,7 @@ func TestHostile(t *testing.T) {
 			if err != nil {
 				return
 			}
-			err = d.Extents(func(Extent) error { return nil })
+			err = d.Extents(func(vdisk.Extent) error { return nil })
 			if !errors.Is(err, test.read) || (err == nil) != (test.read == nil) {
 				t.Errorf("Extents = %v, want %v", err, test.read)
 			}
@@ -389,7 +391,7 @@ func TestLog(t *testing.T) {
 	same(t, open(t, image), image, holed)
 	image = bytes.Clone(clean)
 	appendLog(image, 0, 0, 1, logged{off: first, data: bytes.Repeat([]byte{9}, 4096)})
-	if err := open(t, image).Extents(func(Extent) error { return nil }); !errors.Is(err, ErrUnsupported) {
+	if err := open(t, image).Extents(func(vdisk.Extent) error { return nil }); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("Extents with payload in the log = %v, want %v", err, ErrUnsupported)
 	}
 	got := make([]byte, 4096)
@@ -535,7 +537,7 @@ func TestDifferencing(t *testing.T) {
 		t.Errorf("ReadAt of a part: other bytes, %v", err)
 	}
 	n := 0
-	if err := d.Extents(func(e Extent) error {
+	if err := d.Extents(func(e vdisk.Extent) error {
 		if n++; e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want[e.Off:e.Off+e.Size]) {
 			t.Fatalf("extent %+v: other bytes", e)
 		}
@@ -638,7 +640,7 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		at := int64(0)
-		err = d.Extents(func(e Extent) error {
+		err = d.Extents(func(e vdisk.Extent) error {
 			if e.Off != at || e.Size <= 0 || e.File >= 0 && e.File+e.Size > int64(len(image)) {
 				t.Fatalf("extent %+v, want one at %d", e, at)
 			}

@@ -241,13 +241,9 @@ func runImageInfo(ctx context.Context, a *app, arg string) error {
 	defer m.close()
 	_, length, sector := m.Disk()
 	r := imageInfo{Image: m.label, Format: m.Format, Size: length, Sector: sector, Volumes: []volumeInfo{}}
-	switch {
-	case m.VHDX != nil:
-		i := m.VHDX.Info()
+	if m.Virtual != nil {
+		i := m.Virtual.Info()
 		r.Kind, r.Block, r.ID, r.Log = i.Kind, i.BlockSize, i.ID, i.LogPending
-	case m.VHD != nil:
-		i := m.VHD.Info()
-		r.Kind, r.Block, r.ID = i.Kind, i.BlockSize, i.ID
 	}
 	if m.Table != nil {
 		r.Table = m.Table.Scheme
