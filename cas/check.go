@@ -52,12 +52,6 @@ type CheckReport struct {
 	Hints       int   `json:"hints"`
 }
 
-// Counter is told how far work has come. Its methods may be called concurrently.
-type Counter interface {
-	// Add counts n more bytes done.
-	Add(n int64)
-}
-
 // Check compares packs, their directories and the indexes with each other, and
 // with readData also hashes every byte of every pack. Findings go to report, one
 // at a time. The error is of the check itself, not of what it found.

@@ -648,15 +648,6 @@ func (u *update) stage(ctx context.Context, entries []manifest.Entry) error {
 // dropStage removes all staging folders.
 func (s *site) dropStage() error { return s.root.RemoveAll(s.state(stageName)) }
 
-// exists reports whether something stands at a path of the tree.
-func (s *site) exists(name string) (bool, error) {
-	_, err := s.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // move renames within the tree, making the folder that it goes to.
 func (s *site) move(from, to string) error {
 	if err := s.step("move " + filepath.ToSlash(from)); err != nil {
@@ -666,18 +657,4 @@ func (s *site) move(from, to string) error {
 		return err
 	}
 	return place.Retry(func() error { return s.root.Rename(from, to) })
-}
-
-// removeEmpty removes a folder and those above it, as far as they are empty.
-func (s *site) removeEmpty(p string) {
-	for p != "." && s.rmdir(p) {
-		p = path.Dir(p)
-	}
-}
-
-// rmdir removes a folder if it is one and empty, and reports whether it did.
-func (s *site) rmdir(p string) bool {
-	name := filepath.FromSlash(p)
-	fi, err := s.root.Lstat(name)
-	return err == nil && fi.IsDir() && s.root.Remove(name) == nil
 }

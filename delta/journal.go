@@ -16,6 +16,7 @@ import (
 	"ferry/cas"
 	"ferry/cas/durable"
 	"ferry/manifest"
+	"ferry/manifest/place"
 	"ferry/manifest/tree"
 )
 
@@ -129,7 +130,7 @@ func undoFolder(delta cas.Digest, n int) string { return fmt.Sprintf("%s-%06d", 
 func (s *site) newUndo(delta cas.Digest) (string, error) {
 	for n := 0; ; n++ {
 		name := undoFolder(delta, n)
-		if there, err := s.exists(s.state(undoDir, name, undoName)); err != nil || !there {
+		if there, err := place.Exists(s.root, s.state(undoDir, name, undoName)); err != nil || !there {
 			return name, err
 		}
 	}
@@ -227,9 +228,9 @@ func (s *site) forward(j *journal) error {
 	for _, st := range j.Steps {
 		if st.Kind == stepRmdir || st.Kind == stepExchange && st.Old && !st.New {
 			if st.Kind == stepRmdir {
-				s.rmdir(st.Path) // stays if the site put something in it
+				place.RemoveDir(s.root, st.Path) // stays if the site put something in it
 			}
-			s.removeEmpty(path.Dir(st.Path))
+			place.RemoveEmpty(s.root, path.Dir(st.Path))
 		}
 	}
 	for _, st := range j.Steps {
@@ -243,11 +244,11 @@ func (s *site) forward(j *journal) error {
 // takeOld moves what stands to the undo folder, unless that was done.
 func (s *site) takeOld(j *journal, st step) error {
 	name, undo := filepath.FromSlash(st.Path), s.undone(j, st.Path)
-	done, err := s.exists(undo)
+	done, err := place.Exists(s.root, undo)
 	if err != nil || done {
 		return err
 	}
-	if there, err := s.exists(name); err != nil || !there {
+	if there, err := place.Exists(s.root, name); err != nil || !there {
 		return err
 	}
 	return s.move(name, undo)
@@ -267,7 +268,7 @@ func (s *site) forwardNew(j *journal, st step) error {
 }
 
 func (s *site) moveIfThere(from, to string) error {
-	there, err := s.exists(from)
+	there, err := place.Exists(s.root, from)
 	if err != nil || !there {
 		return err
 	}
@@ -306,7 +307,7 @@ func (s *site) backward(j *journal) error {
 		case st.Kind == stepMeta:
 			err = s.setMeta(name, st.OldExec, st.OldMTime)
 		case st.Kind == stepDir:
-			s.rmdir(st.Path) // stays if the site put something in it
+			place.RemoveDir(s.root, st.Path) // stays if the site put something in it
 		case st.Kind == stepExchange && st.New:
 			err = s.giveNew(j, st)
 		}
@@ -316,7 +317,7 @@ func (s *site) backward(j *journal) error {
 	}
 	for _, st := range j.Steps {
 		if st.Kind == stepExchange && st.New && !st.Old {
-			s.removeEmpty(path.Dir(st.Path))
+			place.RemoveEmpty(s.root, path.Dir(st.Path))
 		}
 	}
 	for _, st := range j.Steps {
@@ -338,7 +339,7 @@ func (s *site) backward(j *journal) error {
 // step was then not done, or was taken back already.
 func (s *site) giveNew(j *journal, st step) error {
 	name, staged := filepath.FromSlash(st.Path), s.staged(j, st.Path)
-	if there, err := s.exists(staged); err != nil || there {
+	if there, err := place.Exists(s.root, staged); err != nil || there {
 		return err
 	}
 	return s.moveIfThere(name, staged)
@@ -478,7 +479,7 @@ func (s *site) checkUndo(ctx context.Context, j *journal, st step, r *UndoReport
 	if !st.New {
 		waiting, done = s.undone(j, st.Path), false
 	}
-	if is, err := s.exists(waiting); err != nil || is == done {
+	if is, err := place.Exists(s.root, waiting); err != nil || is == done {
 		return err // not yet exchanged
 	}
 	have, err := s.look(ctx, st.Path)

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"ferry/cas"
 	"ferry/cas/durable"
 	"ferry/manifest"
 	"ferry/manifest/place"
@@ -144,23 +143,4 @@ func (x *exporter) write(w io.Writer, m *manifest.Manifest, format Format) error
 func (x *exporter) done(e manifest.Entry) {
 	x.stats.Files++
 	x.stats.Size += e.Size
-}
-
-// progress returns w, counting what goes through it.
-func (x *exporter) progress(w io.Writer) io.Writer {
-	if x.opts.Place.Progress == nil {
-		return w
-	}
-	return &countingWriter{w, x.opts.Place.Progress}
-}
-
-type countingWriter struct {
-	w io.Writer
-	c cas.Counter
-}
-
-func (w *countingWriter) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.c.Add(int64(n))
-	return n, err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"ferry/cas"
 	"ferry/manifest"
 )
 
@@ -16,13 +17,13 @@ func (x *exporter) tar(w io.Writer, m *manifest.Manifest) error {
 		if err := x.ctx.Err(); err != nil {
 			return err
 		}
-		if err := tw.WriteHeader(tarHeader(e)); err != nil {
+		if err := tw.WriteHeader(TarHeader(e)); err != nil {
 			return fmt.Errorf("%s: %w", e.Path, err)
 		}
 		if e.Type != manifest.TypeFile {
 			continue
 		}
-		if err := x.files.WriteFile(x.ctx, x.progress(tw), e); err != nil {
+		if err := x.files.WriteFile(x.ctx, cas.CountWrites(tw, x.opts.Place.Progress), e); err != nil {
 			return err
 		}
 		x.done(e)
@@ -30,7 +31,8 @@ func (x *exporter) tar(w io.Writer, m *manifest.Manifest) error {
 	return tw.Close()
 }
 
-func tarHeader(e manifest.Entry) *tar.Header {
+// TarHeader returns the header of an entry in a tar.
+func TarHeader(e manifest.Entry) *tar.Header {
 	h := &tar.Header{Name: e.Path, ModTime: time.Unix(e.ModTime, 0), Mode: 0o644, Size: e.Size, Typeflag: tar.TypeReg}
 	switch {
 	case e.Type == manifest.TypeDir:

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"time"
 
+	"ferry/cas"
 	"ferry/manifest"
 )
 
@@ -236,7 +237,7 @@ func (x *exporter) zipLarge(zw *zip.Writer, job *zipJob) error {
 	if blocks != nil {
 		packed = blocks
 	}
-	if err := x.files.WriteFile(x.ctx, x.progress(io.MultiWriter(packed, crc)), job.e); err != nil {
+	if err := x.files.WriteFile(x.ctx, cas.CountWrites(io.MultiWriter(packed, crc), x.opts.Place.Progress), job.e); err != nil {
 		if blocks != nil {
 			blocks.stop()
 		}

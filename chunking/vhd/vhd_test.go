@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,6 +13,7 @@ import (
 	"testing"
 
 	"ferry/chunking/vdisk"
+	"ferry/chunking/vdisk/vdisktest"
 )
 
 // sparse returns a disk of size bytes, most of which are zeros.
@@ -108,50 +108,6 @@ func open(t testing.TB, image []byte) *Image {
 	return d
 }
 
-// same proves that an image holds a disk, read as a whole, in pieces, and by its
-// extents.
-func same(t testing.TB, d *Image, image, disk []byte) {
-	t.Helper()
-	if d.Size() != int64(len(disk)) {
-		t.Fatalf("the disk has %d bytes, want %d", d.Size(), len(disk))
-	}
-	got := make([]byte, len(disk))
-	if n, err := d.ReadAt(got, 0); n != len(disk) || err != nil {
-		t.Fatalf("ReadAt = %d, %v, want %d", n, err, len(disk))
-	}
-	if !bytes.Equal(got, disk) {
-		t.Fatal("ReadAt: other bytes")
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 50 {
-		off := rng.IntN(len(disk))
-		p := bytes.Repeat([]byte{0xaa}, 1+rng.IntN(100_000))
-		n, err := d.ReadAt(p, int64(off))
-		if want := min(len(p), len(disk)-off); n != want || !bytes.Equal(p[:n], disk[off:off+n]) || (err == io.EOF) != (n < len(p)) {
-			t.Fatalf("ReadAt(%d bytes at %d) = %d, %v", len(p), off, n, err)
-		}
-	}
-	at := int64(0)
-	var last vdisk.Extent
-	err := d.Extents(func(e vdisk.Extent) error {
-		if e.Off != at || e.Size <= 0 {
-			t.Fatalf("extent %+v, want one at %d", e, at)
-		}
-		if last.Size > 0 && (e.File == vdisk.Hole && last.File == vdisk.Hole || e.File >= 0 && e.File == last.File+last.Size) {
-			t.Fatalf("extents %+v and %+v are not merged", last, e)
-		}
-		want := disk[e.Off : e.Off+e.Size]
-		if e.File == vdisk.Hole && !bytes.Equal(want, make([]byte, len(want))) || e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want) {
-			t.Fatalf("extent %+v: other bytes", e)
-		}
-		last, at = e, e.Off+e.Size
-		return nil
-	})
-	if err != nil || at != d.Size() {
-		t.Fatalf("Extents: end at %d of %d, %v", at, d.Size(), err)
-	}
-}
-
 func findings(t testing.TB, d *Image) string {
 	t.Helper()
 	var all []string
@@ -176,7 +132,7 @@ func TestOpen(t *testing.T) {
 			"{Kind:dynamic BlockSize:65536 LogicalSector:512 PhysicalSector:512 Creator:test ID:49442077-6974-6820-3136-206279746573 LogPending:false Parent:[]}"},
 	} {
 		d := open(t, test.image)
-		same(t, d, test.image, disk)
+		vdisktest.Same(t, d, test.image, disk)
 		if got := fmt.Sprintf("%+v", d.Info()); got != test.want {
 			t.Errorf("Info() = %s, want %s", got, test.want)
 		}
@@ -258,7 +214,7 @@ func TestHostile(t *testing.T) {
 				t.Errorf("Check finds %q, want %q", all, test.found)
 			}
 			if test.read == nil {
-				same(t, d, bad, disk)
+				vdisktest.Same(t, d, bad, disk)
 			}
 		})
 	}
@@ -287,7 +243,7 @@ func TestDifferencing(t *testing.T) {
 			copy(want[at:], s)
 		}
 	}
-	same(t, d, image, want)
+	vdisktest.Same(t, d, image, want)
 	if all := findings(t, d); all != "" {
 		t.Errorf("Check finds %q", all)
 	}
@@ -316,7 +272,7 @@ func TestRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := open(t, image)
-			same(t, d, image, disk)
+			vdisktest.Same(t, d, image, disk)
 			if all := findings(t, d); all != "" || d.Info().Kind != kind {
 				t.Errorf("Check finds %q, the kind is %q", all, d.Info().Kind)
 			}
@@ -347,22 +303,6 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		findings(t, d)
-		at := int64(0)
-		err = d.Extents(func(e vdisk.Extent) error {
-			if e.Off != at || e.Size <= 0 || e.File >= 0 && e.File+e.Size > int64(len(image)) {
-				t.Fatalf("extent %+v, want one at %d", e, at)
-			}
-			at += e.Size
-			if e.File >= 0 {
-				p := make([]byte, min(e.Size, 4096))
-				if _, err := d.ReadAt(p, e.Off); err != nil || !bytes.Equal(p, image[e.File:][:len(p)]) {
-					t.Fatalf("extent %+v: other bytes, %v", e, err)
-				}
-			}
-			return nil
-		})
-		if err == nil && at != d.Size() {
-			t.Fatalf("extents of %d bytes, want %d", at, d.Size())
-		}
+		vdisktest.Extents(t, d, image)
 	})
 }

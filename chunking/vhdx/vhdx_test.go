@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"ferry/chunking/vdisk"
+	"ferry/chunking/vdisk/vdisktest"
 )
 
 // sparse returns a disk of size bytes, most of which are zeros. The noise is in
@@ -47,50 +48,6 @@ func open(t testing.TB, image []byte) *Image {
 	return d
 }
 
-// same proves that an image holds a disk, read as a whole, in pieces, and by its
-// extents.
-func same(t testing.TB, d *Image, image, disk []byte) {
-	t.Helper()
-	if d.Size() != int64(len(disk)) {
-		t.Fatalf("the disk has %d bytes, want %d", d.Size(), len(disk))
-	}
-	got := make([]byte, len(disk))
-	if n, err := d.ReadAt(got, 0); n != len(disk) || err != nil {
-		t.Fatalf("ReadAt = %d, %v, want %d", n, err, len(disk))
-	}
-	if !bytes.Equal(got, disk) {
-		t.Fatal("ReadAt: other bytes")
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	for range 50 {
-		off := rng.IntN(len(disk))
-		p := bytes.Repeat([]byte{0xaa}, 1+rng.IntN(100_000))
-		n, err := d.ReadAt(p, int64(off))
-		if want := min(len(p), len(disk)-off); n != want || !bytes.Equal(p[:n], disk[off:off+n]) || (err == io.EOF) != (n < len(p)) {
-			t.Fatalf("ReadAt(%d bytes at %d) = %d, %v", len(p), off, n, err)
-		}
-	}
-	at := int64(0)
-	var last vdisk.Extent
-	err := d.Extents(func(e vdisk.Extent) error {
-		if e.Off != at || e.Size <= 0 {
-			t.Fatalf("extent %+v, want one at %d", e, at)
-		}
-		if last.Size > 0 && (e.File == vdisk.Hole && last.File == vdisk.Hole || e.File >= 0 && e.File == last.File+last.Size) {
-			t.Fatalf("extents %+v and %+v are not merged", last, e)
-		}
-		want := disk[e.Off : e.Off+e.Size]
-		if e.File == vdisk.Hole && !isZero(want) || e.File >= 0 && !bytes.Equal(image[e.File:e.File+e.Size], want) {
-			t.Fatalf("extent %+v: other bytes", e)
-		}
-		last, at = e, e.Off+e.Size
-		return nil
-	})
-	if err != nil || at != d.Size() {
-		t.Fatalf("Extents: end at %d of %d, %v", at, d.Size(), err)
-	}
-}
-
 func findings(t testing.TB, d *Image) (all []string) {
 	t.Helper()
 	if err := d.Check(func(off int64, text string) error {
@@ -117,7 +74,7 @@ func TestCreate(t *testing.T) {
 			disk := sparse(1, test.size)
 			image := create(t, disk, test.opts)
 			d := open(t, image)
-			same(t, d, image, disk)
+			vdisktest.Same(t, d, image, disk)
 			if all := findings(t, d); len(all) > 0 {
 				t.Errorf("Check finds %q", all)
 			}
@@ -275,7 +232,7 @@ func TestHostile(t *testing.T) {
 				t.Errorf("Check finds %q, want %q", all, test.found)
 			}
 			if test.read == nil {
-				same(t, d, bad, disk)
+				vdisktest.Same(t, d, bad, disk)
 			}
 		})
 	}
@@ -288,7 +245,7 @@ func TestStates(t *testing.T) {
 	for i, state := range []byte{blockNotPresent, blockUndefined, blockZero, blockUnmapped} {
 		image[newBAT+8*i] = state
 	}
-	same(t, open(t, image), image, make([]byte, 4*mib))
+	vdisktest.Same(t, open(t, image), image, make([]byte, 4*mib))
 }
 
 // logged is a write that appendLog puts into a log: of a sector, or of zeros.
@@ -358,7 +315,7 @@ func TestLog(t *testing.T) {
 		image := bytes.Clone(clean)
 		appendLog(image, at, at, sequence, logged{off: newBAT, data: other}, logged{off: 192 * kib, data: clean[192*kib : 196*kib]}, logged{off: newBAT + 4096, size: 8192})
 		d := open(t, image)
-		same(t, d, image, want)
+		vdisktest.Same(t, d, image, want)
 		if !d.Info().LogPending {
 			t.Error("LogPending = false")
 		}
@@ -371,16 +328,16 @@ func TestLog(t *testing.T) {
 	image := bytes.Clone(clean)
 	next := appendLog(image, newRegion-12288, newRegion-12288, sequence, logged{off: newBAT, size: 4096})
 	next = appendLog(image, next, newRegion-12288, sequence+1, logged{off: newBAT, data: bat}, logged{off: newBAT, data: other})
-	same(t, open(t, image), image, want)
+	vdisktest.Same(t, open(t, image), image, want)
 	// An entry that does not follow, or that another sequence of this log left behind,
 	// does not.
 	appendLog(image, next, next, sequence-100, logged{off: newBAT, size: 4096})
-	same(t, open(t, image), image, want)
+	vdisktest.Same(t, open(t, image), image, want)
 	// The entry before the tail is done already, wrong as it is.
 	image = bytes.Clone(clean)
 	next = appendLog(image, 0, 0, sequence, logged{off: newMetadata, size: mib})
 	appendLog(image, next, next, sequence+1, logged{off: newBAT, data: other})
-	same(t, open(t, image), image, want)
+	vdisktest.Same(t, open(t, image), image, want)
 
 	// A log may make blocks zeros, and the file longer.
 	image = bytes.Clone(clean)
@@ -388,7 +345,7 @@ func TestLog(t *testing.T) {
 	appendLog(image, 0, 0, 1, logged{off: first + 8192, size: 4096}, logged{off: int64(len(image)), size: mib})
 	holed := bytes.Clone(disk)
 	clear(holed[8192:12288])
-	same(t, open(t, image), image, holed)
+	vdisktest.Same(t, open(t, image), image, holed)
 	image = bytes.Clone(clean)
 	appendLog(image, 0, 0, 1, logged{off: first, data: bytes.Repeat([]byte{9}, 4096)})
 	if err := open(t, image).Extents(func(vdisk.Extent) error { return nil }); !errors.Is(err, ErrUnsupported) {
@@ -582,7 +539,7 @@ func TestRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := open(t, image)
-			same(t, d, image, disk)
+			vdisktest.Same(t, d, image, disk)
 			if all := findings(t, d); len(all) > 0 {
 				t.Errorf("Check finds %q", all)
 			}
@@ -639,23 +596,7 @@ func FuzzOpen(f *testing.F) {
 		if d.Size() > 1<<30 {
 			return
 		}
-		at := int64(0)
-		err = d.Extents(func(e vdisk.Extent) error {
-			if e.Off != at || e.Size <= 0 || e.File >= 0 && e.File+e.Size > int64(len(image)) {
-				t.Fatalf("extent %+v, want one at %d", e, at)
-			}
-			at += e.Size
-			if e.File >= 0 {
-				p := make([]byte, min(e.Size, 4096))
-				if _, err := d.ReadAt(p, e.Off); err != nil || !bytes.Equal(p, image[e.File:][:len(p)]) {
-					t.Fatalf("extent %+v: other bytes, %v", e, err)
-				}
-			}
-			return nil
-		})
-		if err == nil && at != d.Size() {
-			t.Fatalf("extents of %d bytes, want %d", at, d.Size())
-		}
+		vdisktest.Extents(t, d, image)
 	})
 }
 

@@ -185,7 +185,7 @@ func exportOne(ctx context.Context, a *app, v *version, e manifest.Entry, o expo
 		}
 		progress := a.progress("writing "+filepath.Base(o.output), e.Size)
 		defer a.endProgress()
-		return v.WriteFile(ctx, &countedWriter{f, progress}, e)
+		return v.WriteFile(ctx, cas.CountWrites(f, progress), e)
 	})
 }
 
@@ -210,16 +210,4 @@ func writeOutput(path string, force bool, fn func(f *os.File) error) error {
 		return f.Commit()
 	}
 	return f.CommitNew()
-}
-
-// countedWriter counts what is written.
-type countedWriter struct {
-	w        io.Writer
-	progress cas.Counter
-}
-
-func (c *countedWriter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.progress.Add(int64(n))
-	return n, err
 }

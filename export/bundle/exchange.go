@@ -83,7 +83,7 @@ func (f *folder) exchange(steps []step) error {
 // settleKept gives what an exchange put aside to be kept its lasting place, where it
 // replaces that of an earlier one. It may only be called when there is no journal.
 func (f *folder) settleKept() error {
-	there, err := f.exists(keepFolder)
+	there, err := place.Exists(f.root, filepath.FromSlash(keepFolder))
 	if err != nil || !there {
 		return err
 	}
@@ -183,7 +183,7 @@ func (f *folder) forward(steps []step) error {
 	}
 	for _, st := range steps {
 		if st.Old && !st.New {
-			f.removeEmpty(path.Dir(st.Path))
+			place.RemoveEmpty(f.root, path.Dir(st.Path))
 		}
 	}
 	for _, st := range steps {
@@ -206,13 +206,13 @@ func (f *folder) backward(steps []step) error {
 	for i := len(steps) - 1; i >= 0; i-- {
 		st := steps[i]
 		if st.Dir {
-			f.removeEmpty(st.Path)
+			place.RemoveEmpty(f.root, st.Path)
 			continue
 		}
 		if !st.New {
 			continue
 		}
-		waits, err := f.exists(stageFolder + "/" + st.Path)
+		waits, err := place.Exists(f.root, filepath.FromSlash(stageFolder+"/"+st.Path))
 		if err != nil {
 			return err
 		}
@@ -220,7 +220,7 @@ func (f *folder) backward(steps []step) error {
 			if err := f.moveIfThere(st.Path, stageFolder+"/"+st.Path); err != nil {
 				return err
 			}
-			f.removeEmpty(path.Dir(st.Path))
+			place.RemoveEmpty(f.root, path.Dir(st.Path))
 		}
 	}
 	for _, st := range steps {
@@ -233,14 +233,6 @@ func (f *folder) backward(steps []step) error {
 	return nil
 }
 
-func (f *folder) exists(p string) (bool, error) {
-	_, err := f.root.Lstat(filepath.FromSlash(p))
-	if errors.Is(err, fs.ErrNotExist) || place.IsNotDir(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // moveIfThere moves a file or link; a folder, or nothing, stays.
 func (f *folder) moveIfThere(from, to string) error {
 	fi, err := f.root.Lstat(filepath.FromSlash(from))
@@ -251,7 +243,7 @@ func (f *folder) moveIfThere(from, to string) error {
 		return err
 	}
 	if fi.IsDir() {
-		f.removeEmpty(from) // it must have been emptied
+		place.RemoveEmpty(f.root, from) // it must have been emptied
 		return nil
 	}
 	return f.move(from, to)
@@ -272,18 +264,4 @@ func (f *folder) makeDir(p string) error {
 		return err
 	}
 	return f.root.MkdirAll(filepath.FromSlash(p), 0o777)
-}
-
-// removeEmpty removes a folder and those above it, as far as they are empty.
-func (f *folder) removeEmpty(p string) {
-	for p != "." && f.rmdir(p) {
-		p = path.Dir(p)
-	}
-}
-
-// rmdir removes a folder if it is one and empty, and reports whether it did.
-func (f *folder) rmdir(p string) bool {
-	name := filepath.FromSlash(p)
-	fi, err := f.root.Lstat(name)
-	return err == nil && fi.IsDir() && f.root.Remove(name) == nil
 }

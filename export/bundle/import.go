@@ -101,7 +101,7 @@ func openFolder(dir string) (*folder, error) {
 }
 
 func (f *folder) importBundle(ctx context.Context, b *Bundle, selected []*Content, opts ImportOptions) (*Report, error) {
-	if there, err := f.exists(deltaJournal); err != nil || there {
+	if there, err := place.Exists(f.root, filepath.FromSlash(deltaJournal)); err != nil || there {
 		if err == nil {
 			err = fmt.Errorf("%s: an update was interrupted here: finish it with the same ferry delta apply, or take it back with ferry delta undo: %w", f.dir, cas.ErrLocked)
 		}
@@ -193,7 +193,7 @@ func (f *folder) change(ctx context.Context, m *merger) error {
 	}
 	if len(m.report.Replaced) > 0 {
 		m.report.ReplacedIn = replacedFolder
-		if waits, _ := f.exists(keepFolder); waits { // the next import moves it
+		if waits, _ := place.Exists(f.root, filepath.FromSlash(keepFolder)); waits { // the next import moves it
 			m.report.ReplacedIn = keepFolder
 		}
 	}

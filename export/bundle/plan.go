@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -45,21 +46,11 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Format == "" {
-		o.Format = FormatOCI
-	}
-	if o.Root == "" {
-		o.Root = DefaultRoot
-	}
-	if o.ManifestName == "" {
-		o.ManifestName = DefaultManifestName
-	}
-	if o.VersionFile == "" {
-		o.VersionFile = DefaultVersionFile
-	}
-	if o.Product == "" {
-		o.Product = DefaultProduct
-	}
+	o.Format = cmp.Or(o.Format, FormatOCI)
+	o.Root = cmp.Or(o.Root, DefaultRoot)
+	o.ManifestName = cmp.Or(o.ManifestName, DefaultManifestName)
+	o.VersionFile = cmp.Or(o.VersionFile, DefaultVersionFile)
+	o.Product = cmp.Or(o.Product, DefaultProduct)
 	return o
 }
 

@@ -1,6 +1,8 @@
 package bundle
 
 import (
+	"cmp"
+
 	"ferry/cas"
 	"ferry/manifest"
 )
@@ -32,15 +34,9 @@ type ImportOptions struct {
 }
 
 func (o ImportOptions) withDefaults() ImportOptions {
-	if o.Root == "" {
-		o.Root = DefaultRoot
-	}
-	if o.ManifestName == "" {
-		o.ManifestName = DefaultManifestName
-	}
-	if o.VersionFile == "" {
-		o.VersionFile = DefaultVersionFile
-	}
+	o.Root = cmp.Or(o.Root, DefaultRoot)
+	o.ManifestName = cmp.Or(o.ManifestName, DefaultManifestName)
+	o.VersionFile = cmp.Or(o.VersionFile, DefaultVersionFile)
 	if o.Preserve == nil {
 		o.Preserve = func(string) bool { return false }
 	}

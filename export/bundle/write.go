@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"ferry/cas"
+	"ferry/export"
 	"ferry/manifest"
 	"ferry/manifest/tree"
 )
@@ -44,31 +45,14 @@ func fillBytes(data []byte) fill {
 
 // fillFrom writes a file that was found for an addon.
 func (p *Plan) fillFrom(c *candidate) fill {
-	return func(ctx context.Context, w io.Writer) error { return c.copyTo(ctx, p.counted(w)) }
+	return func(ctx context.Context, w io.Writer) error {
+		return c.copyTo(ctx, cas.CountWrites(w, p.opts.Progress))
+	}
 }
 
 // fillEntry writes a file of the package.
 func (p *Plan) fillEntry(e manifest.Entry) fill {
 	return func(ctx context.Context, w io.Writer) error { return p.files.WriteFile(ctx, w, e) }
-}
-
-// counted returns w, telling the progress of what goes through it.
-func (p *Plan) counted(w io.Writer) io.Writer {
-	if p.opts.Progress == nil {
-		return w
-	}
-	return &countingWriter{w, p.opts.Progress}
-}
-
-type countingWriter struct {
-	w io.Writer
-	c cas.Counter
-}
-
-func (w *countingWriter) Write(p []byte) (int, error) {
-	n, err := w.w.Write(p)
-	w.c.Add(int64(n))
-	return n, err
 }
 
 // sum is what is written, by its digest and size.
@@ -182,16 +166,7 @@ func writeTar(ctx context.Context, w io.Writer, items []tarItem, root bool, mtim
 }
 
 func (it tarItem) header(prefix string) *tar.Header {
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: prefix + it.name, Mode: 0o644, Size: it.size, ModTime: time.Unix(it.mtime, 0)}
-	switch {
-	case it.typ == manifest.TypeDir:
-		h.Typeflag, h.Name, h.Mode = tar.TypeDir, h.Name+"/", 0o755
-	case it.typ == manifest.TypeLink:
-		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, it.link, 0o777
-	case it.exec:
-		h.Mode = 0o755
-	}
-	return h
+	return export.TarHeader(manifest.Entry{Path: prefix + it.name, Type: it.typ, Exec: it.exec, Size: it.size, ModTime: it.mtime, Link: it.link})
 }
 
 // packed makes a gzipped tar, which is kept until the blob is closed: packing it
