@@ -1,6 +1,10 @@
 package ext4
 
-import "context"
+import (
+	"context"
+
+	"ferry/chunking/ondisk"
+)
 
 // inodes looks at the inodes of a group that its inode bitmap, just read, has in use.
 func (c *checker) inodes(ctx context.Context, g int64) error {
@@ -29,7 +33,7 @@ func (c *checker) inode(ctx context.Context, num uint32) error {
 	if err != nil {
 		return c.found(err)
 	}
-	if isZero(in.raw[:128]) {
+	if ondisk.IsZero(in.raw[:128]) {
 		return nil // reserved
 	}
 	if c.fs.hasChecksums() && !c.fs.inodeSumMatches(&in) {
@@ -60,15 +64,6 @@ func (c *checker) inode(ctx context.Context, num uint32) error {
 		c.dirBlock(&in, b, off)
 		return nil
 	}))
-}
-
-func isZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // blocksInUse reports when a bitmap marks a block of the file just mapped as free.

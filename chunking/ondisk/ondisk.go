@@ -1,8 +1,9 @@
 // Package ondisk is what the readers of on-disk formats share: reads that are whole or
-// fail, errors of a kind, and the text of names and identifiers.
+// fail, zeros, errors of a kind, and the text of names and identifiers.
 package ondisk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -20,6 +21,20 @@ func ReadFull(r io.ReaderAt, p []byte, off int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+var zeros [64 << 10]byte
+
+// IsZero reports whether b is all zeros.
+func IsZero(b []byte) bool {
+	for len(b) > 0 {
+		n := min(len(b), len(zeros))
+		if !bytes.Equal(b[:n], zeros[:n]) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
 }
 
 // fault is an error that tells what is wrong and is of a kind.

@@ -2,7 +2,6 @@ package vhdx
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -99,18 +98,6 @@ type creation struct {
 
 var zeros [64 * kib]byte
 
-// isZero reports whether b is all zeros.
-func isZero(b []byte) bool {
-	for len(b) > 0 {
-		n := min(len(b), len(zeros))
-		if !bytes.Equal(b[:n], zeros[:n]) {
-			return false
-		}
-		b = b[n:]
-	}
-	return true
-}
-
 func (c *creation) blocks() int64 { return (c.size + c.opts.BlockSize - 1) / c.opts.BlockSize }
 
 func (c *creation) has(block int64) bool { return c.present[block/64]>>(block%64)&1 != 0 }
@@ -122,7 +109,7 @@ func (c *creation) plan() error {
 	for i := range c.blocks() {
 		zero := int64(0) // bytes in front of the first that is none
 		err := c.read(i, func(p []byte) (more bool, err error) {
-			if !c.has(i) && isZero(p) {
+			if !c.has(i) && ondisk.IsZero(p) {
 				zero += int64(len(p))
 				return true, nil
 			}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"ferry/chunking/ondisk"
 	"ferry/chunking/vdisk"
 	"ferry/chunking/vdisk/vdisktest"
 )
@@ -81,7 +82,7 @@ func TestCreate(t *testing.T) {
 			if again := create(t, disk, test.opts); !bytes.Equal(again, image) {
 				t.Error("created again it has other bytes")
 			}
-			test.opts.Zero = func(off, size int64) bool { return isZero(disk[off : off+size]) }
+			test.opts.Zero = func(off, size int64) bool { return ondisk.IsZero(disk[off : off+size]) }
 			if again := create(t, disk, test.opts); !bytes.Equal(again, image) {
 				t.Error("with zeros known it has other bytes")
 			}
