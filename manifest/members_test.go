@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"ferry/chunking"
 	"ferry/manifest/tree"
@@ -41,12 +42,17 @@ func words(seed byte, n int) []byte {
 	return b[:n]
 }
 
-// addFiles takes files into an archive.
+// addFiles takes files of one moment into an archive.
 func addFiles(t *testing.T, a *Archive, members bool, files map[string][]byte) (*Manifest, AddStats) {
 	t.Helper()
 	dir := t.TempDir()
+	moment := time.Date(2024, 5, 1, 12, 0, 0, 0, time.UTC)
 	for name, data := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, moment, moment); err != nil {
 			t.Fatal(err)
 		}
 	}
