@@ -1,11 +1,13 @@
 package cas
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -61,6 +63,8 @@ func (s *Store) Check(ctx context.Context, readData bool, progress Counter, repo
 	if err != nil {
 		return c.sum, err
 	}
+	// The largest first, so that all cores end at about the same time.
+	slices.SortStableFunc(packs, func(a, b backend.Info) int { return cmp.Compare(b.Size, a.Size) })
 	err = parallel(ctx, packs, func(info backend.Info) error { return c.checkPack(ctx, info) })
 	return c.sum, err
 }
@@ -206,7 +210,9 @@ func (c *checker) checkPack(ctx context.Context, info backend.Info) error {
 	entries := index.Entries(id, frames)
 	c.mu.Lock()
 	c.sum.Packs++
-	c.sum.Blobs += int64(len(entries))
+	for _, f := range frames {
+		c.sum.Blobs += int64(len(f.Blobs))
+	}
 	c.sum.StoredBytes += info.Size
 	c.mu.Unlock()
 	// What a pack needs that is to be deleted, or that no index knows, may be gone.
@@ -222,9 +228,9 @@ func (c *checker) checkPack(ctx context.Context, info backend.Info) error {
 }
 
 // checkDerived reports derived frames of which something is missing.
-func (c *checker) checkDerived(ctx context.Context, name string, entries []index.Entry) error {
+func (c *checker) checkDerived(ctx context.Context, name string, entries iter.Seq[index.Entry]) error {
 	frame := int64(-1)
-	for _, e := range entries {
+	for e := range entries {
 		if e.Codec != pack.Derived || e.Frame == frame {
 			continue
 		}
@@ -261,9 +267,9 @@ func (c *checker) derivation(ctx context.Context, key Digest) error {
 }
 
 // compareIndex reports blobs that the indexes lack or place elsewhere.
-func (c *checker) compareIndex(name string, id [32]byte, entries []index.Entry) error {
+func (c *checker) compareIndex(name string, id [32]byte, entries iter.Seq[index.Entry]) error {
 	var have packSum
-	for _, e := range entries {
+	for e := range entries {
 		have.add(e)
 	}
 	indexed := c.indexed[id]
@@ -278,8 +284,9 @@ func (c *checker) compareIndex(name string, id [32]byte, entries []index.Entry) 
 	if *indexed == have {
 		return nil
 	}
-	missing := 0
-	for _, e := range entries {
+	blobs, missing := 0, 0
+	for e := range entries {
+		blobs++
 		ok, err := c.s.hasEntry(e)
 		if err != nil {
 			return err
@@ -291,7 +298,7 @@ func (c *checker) compareIndex(name string, id [32]byte, entries []index.Entry) 
 	if missing > 0 {
 		c.report(Problem{Kind: ProblemNotIndexed, Object: name, Detail: fmt.Sprintf("%d blobs are in no index; run: ferry repair index", missing)})
 	}
-	if wrong := int(indexed.n) - (len(entries) - missing); wrong > 0 {
+	if wrong := int(indexed.n) - (blobs - missing); wrong > 0 {
 		c.report(Problem{Kind: ProblemWrongIndex, Object: name, Detail: fmt.Sprintf("indexes place %d blobs in it that it does not hold; run: ferry repair index", wrong)})
 	}
 	return nil
@@ -322,7 +329,9 @@ func (c *checker) hashPack(ctx context.Context, info backend.Info) (bool, error)
 	}
 	defer r.Close()
 	h := NewHasher()
-	n, err := io.CopyBuffer(onlyWriter{h}, &countingReader{r: r, ctx: ctx, c: c.progress}, make([]byte, 1<<20))
+	buf := hashBuffers.Get().(*[]byte)
+	defer hashBuffers.Put(buf)
+	n, err := io.CopyBuffer(onlyWriter{h}, &countingReader{r: r, ctx: ctx, c: c.progress}, *buf)
 	if err != nil {
 		return false, fmt.Errorf("object %s: %w", info.Name, err)
 	}
@@ -332,10 +341,17 @@ func (c *checker) hashPack(ctx context.Context, info backend.Info) (bool, error)
 	return packName(h.Digest()) == info.Name, nil
 }
 
+// hashBuffers are what packs are read through.
+var hashBuffers = sync.Pool{New: func() any {
+	buf := make([]byte, 1<<20)
+	return &buf
+}}
+
 // damagedChunks finds which chunks of a damaged pack cannot be read.
-func (c *checker) damagedChunks(ctx context.Context, name string, entries []index.Entry) error {
-	lost := 0
-	for _, e := range entries {
+func (c *checker) damagedChunks(ctx context.Context, name string, entries iter.Seq[index.Entry]) error {
+	blobs, lost := 0, 0
+	for e := range entries {
+		blobs++
 		_, err := c.s.readBlob(ctx, e)
 		if err == nil {
 			continue
@@ -347,7 +363,7 @@ func (c *checker) damagedChunks(ctx context.Context, name string, entries []inde
 		lost++
 		c.report(Problem{Kind: ProblemDamagedChunk, Object: name, Key: &key, Detail: err.Error()})
 	}
-	c.report(Problem{Kind: ProblemDamagedPack, Object: name, Detail: fmt.Sprintf("bytes do not hash to the name; %d of %d blobs cannot be read; to heal it, delete this file, run: ferry repair index, then add its versions again", lost, len(entries))})
+	c.report(Problem{Kind: ProblemDamagedPack, Object: name, Detail: fmt.Sprintf("bytes do not hash to the name; %d of %d blobs cannot be read; to heal it, delete this file, run: ferry repair index, then add its versions again", lost, blobs)})
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"strings"
 
 	"github.com/zeebo/blake3"
 )
@@ -65,7 +64,7 @@ func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText parses the text form, as ParseDigest does.
 func (d *Digest) UnmarshalText(text []byte) error {
-	parsed, err := ParseDigest(string(text))
+	parsed, err := parseDigest(text)
 	if err == nil {
 		*d = parsed
 	}
@@ -74,12 +73,13 @@ func (d *Digest) UnmarshalText(text []byte) error {
 
 // ParseDigest parses the text form. It accepts nothing else: no upper case, no
 // other length.
-func ParseDigest(s string) (Digest, error) {
-	digits, ok := strings.CutPrefix(s, digestPrefix)
-	if !ok {
+func ParseDigest(s string) (Digest, error) { return parseDigest(s) }
+
+func parseDigest[T string | []byte](s T) (Digest, error) {
+	if len(s) < len(digestPrefix) || string(s[:len(digestPrefix)]) != digestPrefix {
 		return Digest{}, fmt.Errorf("digest %.80q: does not start with %q", s, digestPrefix)
 	}
-	d, err := ParseHex(digits)
+	d, err := parseHex(s[len(digestPrefix):])
 	if err != nil {
 		return Digest{}, fmt.Errorf("digest %.80q: %w", s, err)
 	}
@@ -87,13 +87,29 @@ func ParseDigest(s string) (Digest, error) {
 }
 
 // ParseHex parses 64 lower-case hexadecimal digits, as Hex returns them.
-func ParseHex(s string) (Digest, error) {
+func ParseHex(s string) (Digest, error) { return parseHex(s) }
+
+func parseHex[T string | []byte](s T) (Digest, error) {
 	var d Digest
-	if len(s) != 2*DigestSize || strings.ToLower(s) != s {
-		return Digest{}, fmt.Errorf("want %d lower-case hexadecimal digits", 2*DigestSize)
+	bad := len(s) != 2*DigestSize
+	for i := 0; i < DigestSize && !bad; i++ {
+		hi, lo := nibbles[s[2*i]], nibbles[s[2*i+1]]
+		d[i] = hi<<4 | lo&15
+		bad = hi|lo > 15
 	}
-	if _, err := hex.Decode(d[:], []byte(s)); err != nil {
-		return Digest{}, err
+	if bad {
+		return Digest{}, fmt.Errorf("want %d lower-case hexadecimal digits", 2*DigestSize)
 	}
 	return d, nil
 }
+
+// nibbles has the value of each lower-case hexadecimal digit, and 0xff for what is none.
+var nibbles = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
+	}
+	for v, c := range []byte("0123456789abcdef") {
+		t[c] = byte(v)
+	}
+	return t
+}()

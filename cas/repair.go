@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 
 	"ferry/cas/backend"
 	"ferry/cas/index"
@@ -83,9 +84,9 @@ func (r *indexRepair) add(ctx context.Context, info backend.Info) error {
 	if err != nil {
 		return err
 	}
-	entries := index.Entries(id, frames)
-	r.n += int64(len(entries))
-	r.entries = append(r.entries, entries...)
+	before := len(r.entries)
+	r.entries = slices.AppendSeq(r.entries, index.Entries(id, frames))
+	r.n += int64(len(r.entries) - before)
 	if len(r.entries) < 1<<18 {
 		return nil
 	}

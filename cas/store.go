@@ -235,19 +235,38 @@ func packName(id [32]byte) string {
 }
 
 // locate finds where key stands: outside doomed packs if it can, then in any; in
-// each case rather as it is than derived.
+// each case rather as it is than derived. The error is a [*NotFoundError] if it
+// stands nowhere.
 func (s *Store) locate(key Digest) (e index.Entry, doomed bool, err error) {
-	e, doomed, err = s.lookup(key)
-	if errors.Is(err, backend.ErrNotFound) { // a table was merged into another one
-		if err := s.refresh(context.Background()); err != nil {
-			return e, false, err
-		}
-		e, doomed, err = s.lookup(key)
+	e, found, err := s.find(key)
+	if err == nil && found == nowhere {
+		err = &NotFoundError{What: "chunk", Name: key.String()}
 	}
-	return e, doomed, err
+	return e, found == inDoomed, err
 }
 
-func (s *Store) lookup(key Digest) (e index.Entry, doomed bool, err error) {
+// where says in what kind of pack a blob stands.
+type where uint8
+
+const (
+	nowhere  where = iota
+	inLive         // in one that stays
+	inDoomed       // in such only that a prune is about to delete
+)
+
+// find is locate without an error for what stands nowhere.
+func (s *Store) find(key Digest) (index.Entry, where, error) {
+	e, found, err := s.lookup(key)
+	if errors.Is(err, backend.ErrNotFound) { // a table was merged into another one
+		if err := s.refresh(context.Background()); err != nil {
+			return e, nowhere, err
+		}
+		e, found, err = s.lookup(key)
+	}
+	return e, found, err
+}
+
+func (s *Store) lookup(key Digest) (e index.Entry, found where, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	const none = 4
@@ -267,35 +286,41 @@ func (s *Store) lookup(key Digest) (e index.Entry, doomed bool, err error) {
 			return rank > 0
 		})
 		if errors.Is(err, index.ErrInvalid) {
-			return e, false, &CorruptError{Object: name, Off: -1, Key: key, Reason: err.Error() + " (run: ferry repair index)"}
+			return e, nowhere, &CorruptError{Object: name, Off: -1, Key: key, Reason: err.Error() + " (run: ferry repair index)"}
 		}
 		if err != nil {
-			return e, false, err
+			return e, nowhere, err
 		}
 		if rank == 0 {
-			return e, false, nil
+			break
 		}
 	}
-	if rank == none {
-		return e, false, &NotFoundError{What: "chunk", Name: key.String()}
+	switch {
+	case rank == none:
+		return e, nowhere, nil
+	case rank >= 2:
+		return e, inDoomed, nil
 	}
-	return e, rank >= 2, nil
+	return e, inLive, nil
 }
 
 // Has reports whether a chunk can be read. Chunks in packs that a prune is about
 // to delete do not count.
 func (s *Store) Has(key Digest) (bool, error) {
-	_, doomed, err := s.locate(key)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return err == nil && !doomed, err
+	_, found, err := s.find(key)
+	return err == nil && found == inLive, err
 }
 
 // Size returns the plain length of a chunk in bytes, or a [*NotFoundError].
 func (s *Store) Size(key Digest) (int64, error) {
 	e, _, err := s.locate(key)
 	return int64(e.Size), err
+}
+
+// Find returns the plain length of a chunk in bytes, if there is one of that key.
+func (s *Store) Find(key Digest) (size int64, ok bool, err error) {
+	e, found, err := s.find(key)
+	return int64(e.Size), err == nil && found != nowhere, err
 }
 
 // Get returns a chunk, verified. The bytes are shared: do not change them.

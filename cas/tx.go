@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"ferry/cas/backend"
@@ -236,7 +237,7 @@ func (t *Tx) putPack(b *pack.Builder) error {
 		data, id, frames = pack.Vary(data, frames, variant)
 	}
 	t.added.StoredBytes += int64(len(data)) // read only after wg.Wait
-	t.entries = append(t.entries, index.Entries(id, frames)...)
+	t.entries = slices.AppendSeq(t.entries, index.Entries(id, frames))
 	t.nPacks++
 	if t.nPacks%packsPerIdx == 0 {
 		return t.putIndex(t.ctx)

@@ -3,7 +3,6 @@ package manifest
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 
@@ -79,31 +78,37 @@ const unknownSize = -1
 // recipe returns how the store holds the file of that digest and size. The
 // error matches cas.ErrNotFound when it does not.
 func (a *Archive) recipe(ctx context.Context, digest cas.Digest, size int64) (*Recipe, error) {
+	r, _, err := a.recipeIn(ctx, digest, size)
+	return r, err
+}
+
+// recipeIn is recipe, and returns the chunks that hold a large recipe itself.
+func (a *Archive) recipeIn(ctx context.Context, digest cas.Digest, size int64) (*Recipe, []Run, error) {
 	if digest == emptyDigest {
-		return &Recipe{Digest: digest}, nil
+		return &Recipe{Digest: digest}, nil, nil
 	}
-	n, err := a.store.Size(digest)
-	if err == nil { // the file is one chunk
+	n, ok, err := a.store.Find(digest)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ok { // the file is one chunk
 		if size != unknownSize && n != size {
-			return nil, fmt.Errorf("file %s: %w: holds %d bytes, want %d", digest.Short(), cas.ErrCorrupt, n, size)
+			return nil, nil, fmt.Errorf("file %s: %w: holds %d bytes, want %d", digest.Short(), cas.ErrCorrupt, n, size)
 		}
-		return plainRecipe(digest, n, []Run{{digest, n}}), nil
-	}
-	if !errors.Is(err, cas.ErrNotFound) {
-		return nil, err
+		return plainRecipe(digest, n, []Run{{digest, n}}), nil, nil
 	}
 	body, err := a.store.Record(ctx, digest)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	r, err := a.unpackRecipe(ctx, body)
+	r, chunks, err := a.unpackRecipe(ctx, body)
 	if err != nil {
-		return nil, fmt.Errorf("recipe of file %s: %w", digest.Short(), err)
+		return nil, nil, fmt.Errorf("recipe of file %s: %w", digest.Short(), err)
 	}
 	if r.Digest != digest || size != unknownSize && r.Size != size {
-		return nil, fmt.Errorf("recipe of file %s: %w: it is of file %s, %d bytes", digest.Short(), cas.ErrCorrupt, r.Digest.Short(), r.Size)
+		return nil, nil, fmt.Errorf("recipe of file %s: %w: it is of file %s, %d bytes", digest.Short(), cas.ErrCorrupt, r.Digest.Short(), r.Size)
 	}
-	return r, nil
+	return r, chunks, nil
 }
 
 // Recipes are kept in records: small ones as they are, large ones as a list of
@@ -115,18 +120,20 @@ const (
 	recipeListSize = 1 << 18  // most chunks that a list may name
 )
 
-func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, error) {
+// unpackRecipe returns the recipe of a record, and the chunks that hold it.
+func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, []Run, error) {
 	d := fieldReader{b: body, what: "recipe record"}
 	switch form := d.byte(); form {
 	case recipeInline:
-		return DecodeRecipe(d.b)
+		r, err := DecodeRecipe(d.b)
+		return r, nil, err
 	case recipeChunked:
 		s := d.runs()
 		if d.err == nil && (s.Size > maxRecipe || len(s.Runs) > recipeListSize || len(d.b) > 0) {
 			d.fail("too large")
 		}
 		if d.err != nil {
-			return nil, d.err
+			return nil, nil, d.err
 		}
 		data := make([]byte, 0, s.Size)
 		for _, run := range s.Runs {
@@ -136,13 +143,14 @@ func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, error
 			}
 			chunk, err := a.store.Get(ctx, run.Key)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			data = append(data, chunk...)
 		}
-		return DecodeRecipe(data)
+		r, err := DecodeRecipe(data)
+		return r, s.Runs, err
 	default:
-		return nil, fmt.Errorf("%w: recipe record: unknown form %d", ErrInvalid, form)
+		return nil, nil, fmt.Errorf("%w: recipe record: unknown form %d", ErrInvalid, form)
 	}
 }
 

@@ -260,7 +260,7 @@ func (a *Archive) Live(ctx context.Context, chunk, record func(cas.Digest) error
 }
 
 func (a *Archive) liveFile(ctx context.Context, e Entry, chunk, record func(cas.Digest) error) error {
-	r, err := a.recipe(ctx, e.Digest, e.Size)
+	r, parts, err := a.recipeIn(ctx, e.Digest, e.Size)
 	if err != nil {
 		return err
 	}
@@ -275,25 +275,11 @@ func (a *Archive) liveFile(ctx context.Context, e Entry, chunk, record func(cas.
 	if err := record(e.Digest); err != nil {
 		return err
 	}
-	return a.recipeChunks(ctx, e.Digest, chunk)
-}
-
-// recipeChunks names the chunks that hold a large recipe itself.
-func (a *Archive) recipeChunks(ctx context.Context, digest cas.Digest, chunk func(cas.Digest) error) error {
-	body, err := a.store.Record(ctx, digest)
-	if err != nil || len(body) == 0 || body[0] != recipeChunked {
-		return err
-	}
-	d := fieldReader{b: body[1:], what: "recipe record"}
-	s := d.runs()
-	if d.err != nil {
-		return d.err
-	}
-	for _, run := range s.Runs {
-		if run.Zero() {
+	for _, part := range parts {
+		if part.Zero() {
 			continue
 		}
-		if err := chunk(run.Key); err != nil {
+		if err := chunk(part.Key); err != nil {
 			return err
 		}
 	}

@@ -50,15 +50,12 @@ func Decode(data []byte) (*Manifest, error) {
 	if err := m.Stateless(); err != nil {
 		return nil, err
 	}
-	// What the parser lets pass, such as a needless escape, is caught here.
-	if !bytes.Equal(m.Encode(), data) {
-		return nil, fmt.Errorf("%w: manifest is not in its canonical form", ErrInvalid)
-	}
 	return m, nil
 }
 
-// parser takes the pieces of a manifest off the front of b, in the one order that
-// they have. Its first error sticks.
+// parser takes the pieces of a manifest off the front of b, in the one order and
+// form that they have: it takes nothing that Encode would write otherwise. Its first
+// error sticks.
 type parser struct {
 	b   []byte
 	n   int // entries seen, for messages
@@ -91,40 +88,60 @@ func (p *parser) entry() Entry {
 	var e Entry
 	p.n++
 	p.want("{")
-	if p.take(`"digest":`) {
-		digest, err := cas.ParseDigest(p.string())
-		if err != nil {
-			p.fail("a digest")
-		}
-		e.Digest = digest
-		p.want(",")
-	}
-	if p.take(`"exec":true,`) {
-		e.Exec = true
-	}
-	if p.take(`"link":`) {
+	switch {
+	case p.take(`"digest":"`):
+		e.Type = TypeFile
+		e.Digest = p.digest()
+		p.want(`",`)
+		e.Exec = p.take(`"exec":true,`)
+		p.want(`"mtime":"`)
+		e.ModTime = p.time()
+		p.want(`",`)
+	case p.take(`"link":`):
+		e.Type = TypeLink
 		e.Link = p.string()
 		p.want(",")
-	}
-	if p.take(`"mtime":`) {
-		t, err := time.Parse(time.RFC3339, p.string())
-		if err != nil {
-			p.fail("a time")
-		}
-		e.ModTime = t.Unix()
-		p.want(",")
+	default:
+		e.Type = TypeDir
 	}
 	p.want(`"path":`)
 	e.Path = p.string()
 	p.want(",")
-	if p.take(`"size":`) {
+	if e.Type == TypeFile {
+		p.want(`"size":`)
 		e.Size = p.number()
 		p.want(",")
 	}
-	p.want(`"type":`)
-	e.Type = Type(p.string())
-	p.want("}")
+	p.want(`"type":"`)
+	p.want(string(e.Type))
+	p.want(`"}`)
 	return e
+}
+
+// digest takes the text form of a digest, without quotes.
+func (p *parser) digest() (d cas.Digest) {
+	if err := d.UnmarshalText(p.b[:min(len(p.b), digestText)]); err != nil {
+		p.fail("a digest")
+		return d
+	}
+	p.b = p.b[digestText:]
+	return d
+}
+
+// digestText is the length of the text form of a digest in bytes.
+const digestText = len("blake3:") + 2*cas.DigestSize
+
+// time takes a time as Encode writes it, "2006-01-02T15:04:05Z", without quotes.
+func (p *parser) time() int64 {
+	var text [20]byte
+	s := p.b[:min(len(p.b), len(text))]
+	t, err := time.Parse(time.RFC3339, string(s))
+	if err != nil || string(t.AppendFormat(text[:0], time.RFC3339)) != string(s) || s[len(s)-1] != 'Z' {
+		p.fail("a time")
+		return 0
+	}
+	p.b = p.b[len(s):]
+	return t.Unix()
 }
 
 func (p *parser) number() int64 {
@@ -133,7 +150,7 @@ func (p *parser) number() int64 {
 		n++
 	}
 	v, err := strconv.ParseInt(string(p.b[:n]), 10, 64)
-	if err != nil {
+	if err != nil || n > 1 && p.b[0] == '0' {
 		p.fail("a number")
 		return 0
 	}
@@ -149,23 +166,29 @@ func (p *parser) string() string {
 		p.fail("the end of a string")
 		return ""
 	}
-	if bytes.IndexByte(p.b[:end], '\\') < 0 {
-		s := string(p.b[:end])
-		p.b = p.b[end+1:]
-		return s
+	for _, c := range p.b[:end] {
+		if c == '\\' || c < ' ' {
+			return p.escaped()
+		}
 	}
-	return p.escaped()
+	s := string(p.b[:end])
+	p.b = p.b[end+1:]
+	return s
 }
 
 // escapes are the short escapes that Encode writes.
 var escapes = map[byte]byte{'"': '"', '\\': '\\', 'b': '\b', 't': '\t', 'n': '\n', 'f': '\f', 'r': '\r'}
 
-// escaped takes the rest of a string that has escapes in it.
+// escaped takes the rest of a string that has escapes in it, or should have.
 func (p *parser) escaped() string {
 	var s []byte
 	for i := 0; i < len(p.b); i++ {
 		switch c := p.b[i]; {
 		case c == '"':
+			if string(appendString(nil, string(s))[1:]) != string(p.b[:i+1]) {
+				p.fail("a string with no other escapes than it needs")
+				return ""
+			}
 			p.b = p.b[i+1:]
 			return string(s)
 		case c != '\\':

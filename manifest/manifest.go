@@ -65,7 +65,6 @@ func New(entries []Entry) (*Manifest, error) {
 const maxLink = 16 << 10
 
 func (m *Manifest) validate() error {
-	types := make(map[string]Type, len(m.Entries))
 	for i, e := range m.Entries {
 		if err := e.validate(); err != nil {
 			return err
@@ -73,20 +72,16 @@ func (m *Manifest) validate() error {
 		if i > 0 && m.Entries[i-1].Path >= e.Path {
 			return fmt.Errorf("%w: %q stands twice, or out of order", ErrInvalid, e.Path)
 		}
-		types[e.Path] = e.Type
 	}
-	before := ""
+	before := "" // a folder that was looked for, with those it stands in
 	for _, e := range m.Entries {
-		dir := parent(e.Path)
-		if dir == before {
-			continue
-		}
-		before = dir
-		for ; dir != ""; dir = parent(dir) {
-			if t, ok := types[dir]; ok {
-				return fmt.Errorf("%w: %q is a %s, yet %q stands in it", ErrInvalid, dir, t, e.Path)
+		top := parent(e.Path)
+		for dir := top; dir != "" && dir != before && !strings.HasPrefix(before, dir+"/"); dir = parent(dir) {
+			if other, ok := m.Find(dir); ok {
+				return fmt.Errorf("%w: %q is a %s, yet %q stands in it", ErrInvalid, dir, other.Type, e.Path)
 			}
 		}
+		before = top
 	}
 	return nil
 }

@@ -444,7 +444,7 @@ func (in *ingest) hasFile(ctx context.Context, digest cas.Digest, size int64) (b
 	if !has || err != nil {
 		return false, err
 	}
-	recipe, err := in.archive.recipe(ctx, digest, size)
+	recipe, parts, err := in.archive.recipeIn(ctx, digest, size)
 	if err != nil {
 		return false, nil // damaged: store it anew
 	}
@@ -453,11 +453,13 @@ func (in *ingest) hasFile(ctx context.Context, digest cas.Digest, size int64) (b
 			return false, err
 		}
 	}
-	whole := true
-	err = in.archive.recipeChunks(ctx, digest, func(key cas.Digest) error {
-		has, err := in.sink.Has(key)
-		whole = whole && has
-		return err
-	})
-	return whole && err == nil, err
+	for _, part := range parts {
+		if part.Zero() {
+			continue
+		}
+		if has, err := in.sink.Has(part.Key); !has || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/zeebo/blake3"
 
@@ -36,18 +37,21 @@ type Entry struct {
 	Size   int   // plain length of the blob, in bytes
 }
 
-// Entries returns the entries of a pack's frames, in their order.
-func Entries(id [32]byte, frames []pack.Frame) []Entry {
-	var entries []Entry
-	for _, f := range frames {
-		for _, b := range f.Blobs {
-			entries = append(entries, Entry{
-				Key: b.Key, Pack: id, Codec: f.Codec, Kind: b.Kind,
-				Frame: f.Off, Stored: f.Stored, Off: b.Off, Size: b.Size,
-			})
+// Entries yields the entries of a pack's frames, in their order.
+func Entries(id [32]byte, frames []pack.Frame) iter.Seq[Entry] {
+	return func(yield func(Entry) bool) {
+		for _, f := range frames {
+			for _, b := range f.Blobs {
+				e := Entry{
+					Key: b.Key, Pack: id, Codec: f.Codec, Kind: b.Kind,
+					Frame: f.Off, Stored: f.Stored, Off: b.Off, Size: b.Size,
+				}
+				if !yield(e) {
+					return
+				}
+			}
 		}
 	}
-	return entries
 }
 
 // ReadAt fills p with the bytes at off, or fails.
@@ -169,7 +173,7 @@ func (t *Table) Find(key [32]byte, fn func(pos int64, e Entry) bool) error {
 		return err
 	}
 	n := int(hi - lo)
-	for i := firstAt(buf, n, key); i < n && [32]byte(buf[i*entrySize:]) == key; i++ {
+	for i := firstAt(buf, n, key, t.fanBits); i < n && [32]byte(buf[i*entrySize:]) == key; i++ {
 		e, err := t.decode(buf[i*entrySize:])
 		if err != nil {
 			return err
@@ -181,18 +185,23 @@ func (t *Table) Find(key [32]byte, fn func(pos int64, e Entry) bool) error {
 	return nil
 }
 
-// firstAt returns the first of n coded entries whose key is not less than key.
-func firstAt(buf []byte, n int, key [32]byte) int {
+// firstAt returns the first of n coded entries whose key is not less than key. The
+// entries are those of a bucket, whose keys have their first fanBits bits in common:
+// as keys are hashes, the bits behind tell about where it is, and the search begins
+// there, in steps that double up to those of bisection.
+func firstAt(buf []byte, n int, key [32]byte, fanBits int) int {
 	want := binary.BigEndian.Uint64(key[:])
 	lo, hi := 0, n
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
+	mid := int(want << fanBits >> 32 * uint64(n) >> 32)
+	for step := 1; lo < hi; step *= 2 {
 		at := buf[mid*entrySize:]
 		have := binary.BigEndian.Uint64(at)
 		if have < want || have == want && bytes.Compare(at[:32], key[:]) < 0 {
 			lo = mid + 1
+			mid = min(mid+step, (lo+hi)/2)
 		} else {
 			hi = mid
+			mid = max(mid-step, (lo+hi)/2)
 		}
 	}
 	return lo
@@ -237,7 +246,7 @@ func (t *Table) decode(b []byte) (Entry, error) {
 	}
 	p := binary.LittleEndian.Uint32(b[32:])
 	if int64(p) >= int64(len(t.packs)) || e.Off+e.Size > pack.MaxFrame || e.Stored < 0 || e.Stored > 2*pack.MaxFrame {
-		return Entry{}, fmt.Errorf("%w: entry %x: out of range", ErrInvalid, e.Key[:6])
+		return Entry{}, fmt.Errorf("%w: entry %x: out of range", ErrInvalid, b[:6])
 	}
 	e.Pack = t.packs[p]
 	return e, nil

@@ -209,7 +209,7 @@ func TestEntries(t *testing.T) {
 		{keyOf(2), packOf(1), pack.Zstd, pack.Chunk, 8, 70, 60, 40},
 		{keyOf(3), packOf(1), pack.Stored, pack.Record, 78, 5, 0, 5},
 	}
-	if got := Entries(packOf(1), frames); !slices.Equal(got, want) {
+	if got := slices.Collect(Entries(packOf(1), frames)); !slices.Equal(got, want) {
 		t.Errorf("Entries = %v, want %v", got, want)
 	}
 }
