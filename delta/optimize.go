@@ -69,7 +69,7 @@ func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (O
 }
 
 // derivable bounds the sizes in bytes of files that are worth deriving.
-const minDerivable, maxDerivable = 64 << 10, codec.MaxSize
+const minDerivable, maxDerivable = 8 << 10, codec.MaxSize
 
 // storedFile is a file, or a member of a container file, as a store holds it.
 type storedFile struct {
@@ -113,11 +113,11 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*releases, error) {
 		if name != v.Ref.Name {
 			name, l = v.Ref.Name, lineage{byPath: map[string]*releases{}}
 		}
-		files, here, err := filesOf(ctx, a, m)
+		files, err := filesOf(ctx, a, m)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
-		l.next(here)
+		l.next()
 		for _, f := range files {
 			if f.Size < minDerivable || f.Size > maxDerivable || done[f.Digest] {
 				continue
@@ -163,17 +163,15 @@ func leading(s string) string {
 }
 
 // filesOf returns the files of a version that are not small, of container files their
-// members; and the paths of all that is in it.
-func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (files []storedFile, here map[string]bool, err error) {
-	here = map[string]bool{}
+// members.
+func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (files []storedFile, err error) {
 	for _, e := range m.Entries {
-		here[e.Path] = true
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
 		r, err := a.Recipe(ctx, e)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if !r.Container() {
 			if e.Size >= minDerivable {
@@ -185,43 +183,50 @@ func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (fi
 			if s.Between() {
 				continue
 			}
-			path := e.Path + "!" + s.Name
-			here[path] = true
-			if e.Size >= minDerivable {
-				files = append(files, storedFile{manifest.Entry{Path: path, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
+			if s.Size >= minDerivable {
+				files = append(files, storedFile{manifest.Entry{Path: e.Path + "!" + s.Name, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
 			}
 		}
 	}
-	return files, here, nil
+	return files, nil
 }
 
 // lineage follows files through the versions of a package.
 type lineage struct {
 	byPath map[string]*releases // of the file at each path
-	gone   map[string][]string  // by base name: paths of the versions before that this one lacks
+	byName map[string][]string  // paths that the versions before have, by their shape
 }
 
-// next begins a version that has files at the paths here.
-func (l *lineage) next(here map[string]bool) {
-	l.gone = map[string][]string{}
+// next begins a version.
+func (l *lineage) next() {
+	l.byName = map[string][]string{}
 	for p := range l.byPath {
-		if !here[p] {
-			l.gone[path.Base(p)] = append(l.gone[path.Base(p)], p)
-		}
+		l.byName[shape(p)] = append(l.byName[shape(p)], p)
 	}
-	for _, paths := range l.gone {
+	for _, paths := range l.byName {
 		slices.Sort(paths)
 	}
 }
 
-// of returns the releases of the file e so far: those of the same path, or of the same
-// name where that has gone from its path. If there are none, known is false.
+// shape returns a file's name without the numbers in it, which are often of a version.
+func shape(p string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, path.Base(p))
+}
+
+// of returns the releases of the file e so far: those of the same path, or those at the
+// path most like it whose name is of the same shape, as it moved, or stands beside the
+// old one. If there are none, known is false.
 func (l *lineage) of(e storedFile) (r *releases, known bool) {
 	if r, known = l.byPath[e.Path]; known {
 		return r, true
 	}
 	most := -1
-	for _, old := range l.gone[path.Base(e.Path)] {
+	for _, old := range l.byName[shape(e.Path)] {
 		if n := commonBytes(old, e.Path); n > most {
 			r, known, most = l.byPath[old], true, n
 		}
