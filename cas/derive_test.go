@@ -103,6 +103,67 @@ func optimizeScenario(ctx context.Context, b backend.Backend, c *catalogue) erro
 	return err
 }
 
+// TestStreamOfMixedRelease reads a release some of whose chunks were derived with
+// another one, by making only what makes all of it.
+func TestStreamOfMixedRelease(t *testing.T) {
+	clk := newClock()
+	b, c := newMemory(clk.now), newCatalogue()
+	create(t, b)
+	base, bv := release(0)
+	old, ov := release(1)
+	mixed, v := release(2)
+	for _, i := range []int{0, 1, 4, 7} {
+		mixed[i] = old[i]
+		v.chunks[old[i].Key] = ov.chunks[old[i].Key]
+	}
+	mustAdd(t, c, b, "base", bv)
+	mustAdd(t, c, b, "old", ov)
+	mustAdd(t, c, b, "mixed", v)
+	s := open(t, b)
+	o, err := s.Optimize(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Abort()
+	for _, target := range []struct {
+		refs []Ref
+		v    version
+	}{{old, ov}, {mixed, v}} {
+		plain := joined(target.refs, target.v)
+		patch, kind := codec.Encode(nil, plain, joined(base, bv), codec.Fast)
+		if _, err := o.Derive(Derivation{Kind: kind, Size: int64(len(plain)), Base: base, Patch: patch}, target.refs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := o.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	clk.advance(time.Hour)
+	mustPrune(t, c, b, PruneOptions{Now: clk.now, MaxUnused: 1e-9})
+	r := open(t, b)
+	var got []byte
+	keys := func(yield func(Digest) bool) {
+		for _, ref := range mixed {
+			if !yield(ref.Key) {
+				return
+			}
+		}
+	}
+	for chunk, err := range r.Stream(t.Context(), keys) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, chunk...)
+	}
+	if !bytes.Equal(got, joined(mixed, v)) {
+		t.Error("the release comes back as other bytes")
+	}
+	if n := len(r.derived.made.byID); n != 1 {
+		t.Errorf("%d derivations were made to read it, want 1", n)
+	}
+}
+
 // derivedChunks counts chunks by whether they are derived, and packs' bytes.
 func derivedChunks(t *testing.T, b backend.Backend) (derived, plain int, stored int64) {
 	t.Helper()

@@ -62,12 +62,13 @@ func (o *Optimizer) survey(ctx context.Context) error {
 		for _, e := range entries {
 			o.depths[e.Key] = max(o.depths[e.Key], uint8(d.depth))
 		}
-		o.use(d.base)
+		o.Keep(d.base)
 	}
 	return nil
 }
 
-func (o *Optimizer) use(base []Ref) {
+// Keep lets chunks stay what they are: others will be derived from them.
+func (o *Optimizer) Keep(base []Ref) {
 	for _, r := range base {
 		o.used[r.Key] = struct{}{}
 	}
@@ -173,7 +174,7 @@ func (o *Optimizer) Derive(d Derivation, target []Ref) (int, error) {
 	for _, p := range pieces {
 		o.depths[p.Key] = uint8(depth)
 	}
-	o.use(d.Base)
+	o.Keep(d.Base)
 	return len(pieces), nil
 }
 

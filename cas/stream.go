@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"ferry/cas/index"
+	"ferry/cas/pack"
 )
 
 // Stream yields the chunks of keys, in order and verified, decoding frames ahead
@@ -63,10 +64,24 @@ func (s *Store) Stream(ctx context.Context, keys iter.Seq[Digest]) iter.Seq2[[]b
 // frameJob reads neighbouring keys that stand in the same frame.
 type frameJob struct {
 	at     frameID
-	keys   []Digest
+	keys   []ahead
 	done   chan struct{}
 	chunks [][]byte
 	err    error
+}
+
+// ahead is a key that is going to be read.
+type ahead struct {
+	key   Digest
+	e     index.Entry
+	guess guess
+}
+
+// guess says what derivation may make a chunk, too, besides the one that the index
+// names: one that is made for its neighbours anyway.
+type guess struct {
+	by   Digest // zero for none
+	offs [2]int // where the chunk may stand in what it makes; -1 for nowhere
 }
 
 func (j *frameJob) run(ctx context.Context, s *Store) {
@@ -74,8 +89,11 @@ func (j *frameJob) run(ctx context.Context, s *Store) {
 	if j.err != nil {
 		return
 	}
-	for _, key := range j.keys {
-		chunk, err := s.Get(ctx, key)
+	for _, k := range j.keys {
+		chunk, err := s.guessed(ctx, k), error(nil)
+		if chunk == nil {
+			chunk, err = s.Get(ctx, k.key)
+		}
 		if err != nil {
 			j.err = err
 			return
@@ -84,33 +102,131 @@ func (j *frameJob) run(ctx context.Context, s *Store) {
 	}
 }
 
-// maxJobKeys bounds a job, should one key be repeated without end.
-const maxJobKeys = 1024
+// guessed returns a chunk if it is where it was guessed to be.
+func (s *Store) guessed(ctx context.Context, k ahead) []byte {
+	if k.guess.by.IsZero() {
+		return nil
+	}
+	made, err := s.madeBy(ctx, k.guess.by)
+	if err != nil {
+		return nil // it is read as the index has it
+	}
+	for _, off := range k.guess.offs {
+		if off < 0 || off+k.e.Size > len(made) {
+			continue
+		}
+		if chunk := made[off : off+k.e.Size : off+k.e.Size]; Sum(chunk) == k.key {
+			return chunk
+		}
+	}
+	return nil
+}
+
+const (
+	// maxJobKeys bounds a job, should one key be repeated without end.
+	maxJobKeys = 1024
+	// lookAhead is how many keys are looked up before the first of them is read.
+	lookAhead = 1024
+)
 
 // plan groups keys into jobs and hands them to emit until it returns false.
 func (s *Store) plan(ctx context.Context, keys iter.Seq[Digest], emit func(*frameJob) bool) {
-	var job *frameJob
-	flush := func() bool { return job == nil || emit(job) }
+	var next []ahead
 	for key := range keys {
 		if ctx.Err() != nil {
 			return
 		}
-		var e index.Entry
 		e, _, err := s.locate(key)
 		if err != nil {
-			if flush() {
+			if s.emitJobs(ctx, next, emit) {
 				emit(&frameJob{done: make(chan struct{}), err: err}) // reported in its turn
 			}
 			return
 		}
-		at := frameID{e.Pack, e.Frame}
-		if job == nil || job.at != at || len(job.keys) == maxJobKeys {
-			if !flush() {
+		next = append(next, ahead{key: key, e: e})
+		if len(next) == lookAhead {
+			if !s.emitJobs(ctx, next, emit) {
 				return
 			}
-			job = &frameJob{at: at, done: make(chan struct{})}
+			next = nil
 		}
-		job.keys = append(job.keys, key)
 	}
-	flush()
+	s.emitJobs(ctx, next, emit)
+}
+
+// emitJobs makes jobs of keys.
+func (s *Store) emitJobs(ctx context.Context, keys []ahead, emit func(*frameJob) bool) bool {
+	s.guess(ctx, keys)
+	for len(keys) > 0 {
+		at := frameID{keys[0].e.Pack, keys[0].e.Frame}
+		n := 1
+		for n < min(len(keys), maxJobKeys) && at == (frameID{keys[n].e.Pack, keys[n].e.Frame}) {
+			n++
+		}
+		if !emit(&frameJob{at: at, keys: keys[:n:n], done: make(chan struct{})}) {
+			return false
+		}
+		keys = keys[n:]
+	}
+	return true
+}
+
+// guess finds the derivation that makes most of keys, where they are of several, and
+// where it may make the others. A release of a file has chunks of releases before it,
+// each of which is derived with the release that first had it; but the derivation of
+// this one makes all of it.
+func (s *Store) guess(ctx context.Context, keys []ahead) {
+	by := make([]Digest, len(keys)) // their derivations
+	ends := make([]int, len(keys))  // of the chunks, in what those make
+	count := map[Digest]int{}
+	var most Digest
+	for i, k := range keys {
+		if k.e.Codec != pack.Derived {
+			continue
+		}
+		f, err := s.derivedFrame(ctx, k.e)
+		if err != nil {
+			continue // reported when it is read
+		}
+		p, err := f.piece(k.e)
+		if err != nil {
+			continue
+		}
+		by[i], ends[i] = f.key, p.off+p.size
+		count[f.key]++
+		if count[f.key] > count[most] {
+			most = f.key
+		}
+	}
+	if len(count) < 2 {
+		return
+	}
+	end := -1 // of the chunk before, as counted from one that most makes
+	for i := range keys {
+		switch {
+		case by[i] == most:
+			end = ends[i]
+		case end >= 0:
+			if by[i] != (Digest{}) {
+				keys[i].guess = guess{most, [2]int{end, -1}}
+			}
+			end += keys[i].e.Size
+		}
+	}
+	start := -1 // of the chunk behind
+	for i := len(keys) - 1; i >= 0; i-- {
+		switch {
+		case by[i] == most:
+			start = ends[i] - keys[i].e.Size
+		case start >= 0:
+			start -= keys[i].e.Size
+			if by[i] == (Digest{}) {
+				continue
+			}
+			if keys[i].guess.by.IsZero() {
+				keys[i].guess = guess{most, [2]int{-1, -1}}
+			}
+			keys[i].guess.offs[1] = start
+		}
+	}
 }

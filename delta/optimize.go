@@ -242,6 +242,11 @@ func (l *lineage) of(e storedFile) (r *releases, known bool) {
 func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, all []*releases, opts OptimizeOptions, report *OptimizeReport) error {
 	c := &optimizing{a: a, o: o, opts: opts, memory: semaphore.NewWeighted(optimizeMemory)}
 	return inOrder(ctx, all, c.code, func(r *releases) error {
+		c.mu.Lock()
+		for _, d := range r.derived {
+			o.Keep(d.d.Base)
+		}
+		c.mu.Unlock()
 		for _, d := range r.derived {
 			c.mu.Lock()
 			replaced, err := o.Derive(d.d, d.target)
@@ -269,35 +274,53 @@ type optimizing struct {
 }
 
 const (
-	// worthDeriving is the share of what a release takes that its patch may have, when
-	// others follow it: else it is kept, for those to be derived from. A release that
-	// few follow may have worthAtEnd.
-	worthDeriving = 0.25
-	worthAtEnd    = 0.5
-	fewReleases   = 3
+	// worthDeriving is the share of what a release takes that its patch may have.
+	worthDeriving = 0.5
+	// smallShare is the share up to which nothing is gained by keeping a release as it
+	// is, for those behind it.
+	smallShare = 0.1
 	// heldPatches bounds the bytes of patches that a file's releases have before they
 	// are stored; the next run goes on behind them.
 	heldPatches = 64 << 20
 )
 
-// code finds out which releases of a file are worth deriving, and how.
+// code finds out which releases of a file are worth deriving, and of which.
 func (c *optimizing) code(ctx context.Context, r *releases) error {
 	base := r.releases[0]
 	mine := map[cas.Digest]bool{} // chunks that are to be derived
 	held := 0
+	var next *derivedRelease // the release at hand, derived of the one before, if that is known
+	nextShare := 0.0
 	for i, target := range r.releases[1:] {
 		if held > heldPatches {
 			break
 		}
-		share, d, err := c.derive(ctx, base, target, mine)
-		if err != nil {
-			return fmt.Errorf("%s: %w", target.Path, err)
+		share, d := nextShare, next
+		next = nil
+		if d == nil {
+			var err error
+			if share, d, err = c.derive(ctx, base, target, mine); err != nil {
+				return fmt.Errorf("%s: %w", target.Path, err)
+			}
 		}
-		left := len(r.releases) - 2 - i // that follow it
+		follow := r.releases[i+2:]
+		keep := d == nil && share > 0
+		if d != nil && share > smallShare && len(follow) > 0 {
+			// Those that follow may be much more like this one. If they all are as the next is,
+			// does it pay to keep it?
+			var err error
+			if nextShare, next, err = c.derive(ctx, target, follow[0], mine); err != nil {
+				return fmt.Errorf("%s: %w", follow[0].Path, err)
+			}
+			n := float64(len(follow))
+			if keep = next != nil && 1+n*nextShare < (1+n)*share; !keep {
+				next = nil
+			}
+		}
 		switch {
-		case d == nil && share > 0, share > worthDeriving && left >= fewReleases:
+		case keep:
 			base = target
-		case d != nil && share <= worthAtEnd:
+		case d != nil:
 			r.derived = append(r.derived, d)
 			held += len(d.d.Patch)
 			for _, ref := range d.target {
@@ -346,7 +369,7 @@ func (c *optimizing) derive(ctx context.Context, base, target storedFile, mine m
 	patch, kind := codec.Encode(nil, plain[1], plain[0], c.opts.Effort)
 	// The list of its base and the derivation itself take something, too.
 	share = float64(len(patch)+40*len(refs[0])) / float64(gain)
-	if !kind.NeedsBase() || share > worthAtEnd {
+	if !kind.NeedsBase() || share > worthDeriving {
 		return share, nil, nil
 	}
 	back, err := codec.Decode(nil, patch, plain[0], kind, len(plain[1]))

@@ -104,6 +104,25 @@ func TestOptimizeKeeps(t *testing.T) {
 	}
 }
 
+// TestOptimizeLooksAhead keeps a release, much of which is new, for the sake of two
+// that are like it, and derives it where none follows.
+func TestOptimizeLooksAhead(t *testing.T) {
+	changed := func(n int) string { return bytesOf(7, 60<<10) + rebuilt(1, n)[60<<10:] }
+	for _, test := range []struct {
+		releases []files
+		derived  int
+	}{
+		{[]files{{"tool": rebuilt(1, 0)}, {"tool": changed(1)}}, 1},
+		{[]files{{"tool": rebuilt(1, 0)}, {"tool": changed(1)}, {"tool": changed(2)}, {"tool": changed(3)}}, 2},
+	} {
+		r, err := Optimize(t.Context(), archiveOf(t, test.releases...), OptimizeOptions{})
+		must(t, err)
+		if r.Derived != test.derived {
+			t.Errorf("of %d releases %d are derived, want %d", len(test.releases), r.Derived, test.derived)
+		}
+	}
+}
+
 func TestCompareVersions(t *testing.T) {
 	want := []string{"0.9", "0.25.5", "0.25.12", "1.4.0", "1.4.0+archive", "1.10", "2", "10", "a", "b10", "b010x"}
 	for i, a := range want {
