@@ -400,8 +400,8 @@ type unit struct {
 // Bounds of what is grouped: small windows, that compress better together.
 const (
 	groupItem  = 1 << 20  // plain bytes of a window, and of its base a few times that
-	groupPlain = 16 << 20 // plain bytes of a group
-	groupBase  = 48 << 20 // base bytes of a group
+	groupPlain = 30 << 20 // plain bytes of a group
+	groupBase  = 64 << 20 // base bytes of a group
 )
 
 // units divides the windows.

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 )
@@ -13,6 +14,7 @@ type match struct{ at, from, n int }
 // 2003), with hashed seeds in place of a suffix array.
 type aligner struct {
 	base  []byte
+	cost  costs
 	step  int // every so many positions of the base are seeds
 	head  []int32
 	next  []int32 // by position / step
@@ -27,7 +29,10 @@ const (
 
 // newAligner indexes base. Memory is 2 to 12 bytes for each byte of base.
 func newAligner(base []byte, effort Effort) *aligner {
-	a := &aligner{step: effort.seedStep(len(base))}
+	a := &aligner{step: effort.seedStep(len(base)), cost: binaryCosts}
+	if isText(base) {
+		a.cost = textCosts
+	}
 	logSize := max(10, bits.Len(uint(len(base)/a.step))-1)
 	a.shift = uint(64 - logSize)
 	a.head = make([]int32, 1<<logSize)
@@ -113,13 +118,28 @@ func equalBytes(a, b []byte) int {
 	return n
 }
 
-// What bytes of a match are worth. One that differs costs more than a literal does.
+// What bytes of a match are worth.
 const (
-	gainEqual  = 2
-	lossDiffer = 3
-	giveUp     = 4096 // loss after which a match is not extended any further
-	switchGain = 8    // equal bytes more than on the diagonal at hand that pay a new match
+	gainEqual = 2
+	giveUp    = 4096 // loss after which a match is not extended any further
 )
+
+// costs are what else the aligner reckons with (measured in docs/design.md, "Matches
+// in text").
+type costs struct {
+	differ int // what a byte that differs costs; a literal costs less
+	change int // equal bytes more than on the diagonal at hand that pay a new match
+	least  int // bytes of a match that is worth keeping
+}
+
+// Literals of text compress well together, so that it takes a longer match to be better.
+var (
+	binaryCosts = costs{differ: 3, change: 8, least: 1}
+	textCosts   = costs{differ: 6, change: 32, least: 24}
+)
+
+// isText guesses whether bytes are text: it has no NUL at its front.
+func isText(b []byte) bool { return bytes.IndexByte(b[:min(len(b), 8<<10)], 0) < 0 }
 
 // align returns matches in the order of the target, apart from each other.
 func (a *aligner) align(target []byte) []match {
@@ -139,14 +159,14 @@ func (a *aligner) align(target []byte) []match {
 				}
 			}
 			pos, n = a.longest(target[scan:], scan+diag)
-			if n > 0 && n > a.onDiagonal(target, scan, n, diag)+switchGain {
+			if n > 0 && n > a.onDiagonal(target, scan, n, diag)+a.cost.change {
 				break
 			}
 			scan++
 		}
 		if scan >= len(target) {
 			last.n = a.forward(target, last, len(target))
-			if last.n > 0 {
+			if last.n >= a.cost.least {
 				out = append(out, last)
 			}
 			return out
@@ -158,7 +178,7 @@ func (a *aligner) align(target []byte) []match {
 			last.n -= overlap - cut
 			back -= cut
 		}
-		if last.n > 0 {
+		if last.n >= a.cost.least {
 			out = append(out, last)
 		}
 		last = match{at: scan - back, from: pos - back}
@@ -192,7 +212,7 @@ func (a *aligner) forward(target []byte, m match, end int) int {
 			}
 			continue
 		}
-		score -= lossDiffer
+		score -= a.cost.differ
 		i++
 		if score < best-giveUp {
 			break
@@ -209,7 +229,7 @@ func (a *aligner) backward(target []byte, at, from, start int) int {
 		if target[at-i] == a.base[from-i] {
 			score += gainEqual
 		} else {
-			score -= lossDiffer
+			score -= a.cost.differ
 			if score < best-giveUp {
 				break
 			}
