@@ -631,7 +631,7 @@ func (a *applier) diagnose(ctx context.Context, e manifest.Entry, cause error) e
 		return cause
 	}
 	if a.programs[e.Path] == nil {
-		if digest, err := a.digest(ctx, e.Path, 0, e.Size); err == nil && digest != e.Digest {
+		if digest, err := a.digest(ctx, e.Path, 0, e.Size); err == nil && !agrees(digest, e.Digest) {
 			return a.mismatch(e.Path, "its content differs")
 		}
 		return cause
@@ -647,7 +647,7 @@ func (a *applier) diagnose(ctx context.Context, e manifest.Entry, cause error) e
 			if err != nil {
 				return a.mismatch(f.Path, "%v", err)
 			}
-			if digest != r.Digest {
+			if !agrees(digest, r.Digest) {
 				return a.mismatch(f.Path, "bytes %d to %d differ", r.Off, r.Off+r.Size)
 			}
 		}

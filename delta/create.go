@@ -323,9 +323,13 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	needData, err := json.Marshal(need.shortened(&c.plan))
+	needData, err := json.Marshal(need.shortened(&c.plan, c.target.Manifest))
 	if err != nil {
 		return nil, err
+	}
+	planData := c.plan.encode(c.target.Manifest.Entries, c.opts.Effort)
+	if _, err := decodePlan(planData, c.target.Manifest.Entries); err != nil {
+		return nil, fmt.Errorf("too much for one delta: %w", err)
 	}
 	info := c.info()
 	if info.FullSize = c.opts.FullSize; info.FullSize == 0 {
@@ -341,7 +345,7 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	for _, entry := range []struct {
 		name string
 		data []byte
-	}{{planName, c.plan.encode()}, {needName, needData}, {manifestName, c.encodedTarget()}, {infoName, infoData}} {
+	}{{planName, planData}, {needName, needData}, {manifestName, c.encodedTarget()}, {infoName, infoData}} {
 		if err := writeEntry(zw, entry.name, zip.Deflate, entry.data); err != nil {
 			return nil, err
 		}

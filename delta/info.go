@@ -153,8 +153,9 @@ func (c *creator) info() *Info {
 		case manifest.Removed:
 			gone(ch.Base)
 			continue
-		case manifest.Meta:
+		case manifest.Meta: // the manifest says it all
 			info.Meta++
+			continue
 		case manifest.Renamed:
 			gone(ch.Base)
 			info.Added = append(info.Added, ch.Target.Path)

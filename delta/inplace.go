@@ -474,7 +474,7 @@ func (u *update) siteChange(have found, old neededFile, replaced, unchanged bool
 		return ""
 	case old.Own:
 		return "may be the site's own"
-	case have.kind != old.Type, old.Digest != nil && have.digest != *old.Digest, have.link != old.Link:
+	case have.kind != old.Type, old.Digest != nil && !agrees(have.digest, *old.Digest), have.link != old.Link:
 		return "was changed here"
 	default:
 		return ""
@@ -604,7 +604,7 @@ func (u *update) removal(ctx context.Context, f neededFile) error {
 		u.steps = append(u.steps, step{Path: f.Path, Kind: stepRmdir})
 		return nil
 	}
-	changed := f.Own || have.kind != f.Type || f.Digest != nil && have.digest != *f.Digest || have.link != f.Link
+	changed := f.Own || have.kind != f.Type || f.Digest != nil && !agrees(have.digest, *f.Digest) || have.link != f.Link
 	if changed && u.keep(f.Path) {
 		u.preserved(f.Path)
 		return nil

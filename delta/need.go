@@ -19,11 +19,18 @@ type need struct {
 	Bases  []needBase `json:"bases"`
 }
 
-// needFormat is the version of base.need.
-const needFormat = "ferry.need/1"
+// needFormat is the version of base.need that is written, needFormat1 an older one that
+// says all.
+const (
+	needFormat  = "ferry.need/2"
+	needFormat1 = "ferry.need/1"
+)
 
 type needBase struct {
-	Manifest cas.Digest   `json:"manifest"`
+	Manifest cas.Digest `json:"manifest"`
+	// Implied says that what follows from the plan is left out: sources that are read
+	// whole, and those that the target has no more, or another way.
+	Implied  bool         `json:"implied,omitempty"`
 	Reads    []needFile   `json:"reads"`
 	Replaced []neededFile `json:"replaced"`
 }
@@ -53,20 +60,36 @@ type neededFile struct {
 	Own bool `json:"own,omitempty"`
 }
 
-// shortened returns the need without digests that the plan has, too: of sources.
-func (n *need) shortened(p *plan) *need {
+// shortened returns the need without what follows from the plan.
+func (n *need) shortened(p *plan, target *manifest.Manifest) *need {
 	out := &need{Format: n.Format, Bases: slices.Clone(n.Bases)}
+	extents := p.readExtents()
 	for b := range out.Bases {
-		known := p.sourcesOf(b)
 		nb := &out.Bases[b]
+		known := p.sourcesOf(b)
+		implied := p.replaced(b, target)
+		nb.Implied = !slices.ContainsFunc(implied, func(f neededFile) bool {
+			_, found := slices.BinarySearchFunc(nb.Replaced, f.Path, byPath)
+			return !found
+		})
 		nb.Reads, nb.Replaced = slices.Clone(nb.Reads), slices.Clone(nb.Replaced)
+		if nb.Implied {
+			nb.Reads = slices.DeleteFunc(nb.Reads, func(f needFile) bool {
+				i, ok := known[f.Path]
+				return ok && p.sources[i].readWhole(extents[i])
+			})
+			nb.Replaced = slices.DeleteFunc(nb.Replaced, func(f neededFile) bool {
+				_, found := slices.BinarySearchFunc(implied, f.Path, byPath)
+				return found
+			})
+		}
 		for i, f := range nb.Reads {
 			if _, ok := known[f.Path]; ok && wholeRange(f) {
 				nb.Reads[i].Ranges = []needRange{{0, f.Size, cas.Digest{}}}
 			}
 		}
 		for i, f := range nb.Replaced {
-			if digest, ok := known[f.Path]; ok && f.Digest != nil && *f.Digest == digest {
+			if k, ok := known[f.Path]; ok && f.Digest != nil && *f.Digest == p.sources[k].digest {
 				nb.Replaced[i].Digest = nil
 			}
 		}
@@ -74,33 +97,75 @@ func (n *need) shortened(p *plan) *need {
 	return out
 }
 
+func byPath(f neededFile, path string) int { return cmp.Compare(f.Path, path) }
+
 // complete puts back what shortened left out.
-func (n *need) complete(p *plan) {
+func (n *need) complete(p *plan, target *manifest.Manifest) {
+	extents := p.readExtents()
 	for b := range n.Bases {
+		nb := &n.Bases[b]
 		known := p.sourcesOf(b)
-		for _, f := range n.Bases[b].Reads {
-			if wholeRange(f) && f.Ranges[0].Digest.IsZero() {
-				f.Ranges[0].Digest = known[f.Path]
+		if nb.Implied {
+			said := map[string]bool{}
+			for _, f := range nb.Reads {
+				said[f.Path] = true
+			}
+			for i, s := range p.sources {
+				if path := s.places[b].path; s.file(b) && !said[path] && s.readWhole(extents[i]) {
+					nb.Reads = append(nb.Reads, needFile{path, s.size, []needRange{{0, s.size, s.digest}}})
+				}
+			}
+			nb.Replaced = append(nb.Replaced, p.replaced(b, target)...)
+			slices.SortStableFunc(nb.Replaced, func(x, y neededFile) int { return cmp.Compare(x.Path, y.Path) })
+		}
+		for _, f := range nb.Reads {
+			if i, ok := known[f.Path]; ok && wholeRange(f) && f.Ranges[0].Digest.IsZero() {
+				f.Ranges[0].Digest = p.sources[i].digest
 			}
 		}
-		for i, f := range n.Bases[b].Replaced {
-			if digest, ok := known[f.Path]; ok && f.Digest == nil && f.Type == manifest.TypeFile {
-				n.Bases[b].Replaced[i].Digest = &digest
+		for i, f := range nb.Replaced {
+			if k, ok := known[f.Path]; ok && f.Digest == nil && f.Type == manifest.TypeFile {
+				nb.Replaced[i].Digest = &p.sources[k].digest
 			}
 		}
 	}
+}
+
+// readWhole reports whether extents are all of the source.
+func (s source) readWhole(extents []extent) bool {
+	return len(extents) == 1 && extents[0] == extent{0, s.size}
+}
+
+// replaced lists the sources that are files of a base and that the target lacks or has
+// another way, by path.
+func (p *plan) replaced(base int, target *manifest.Manifest) []neededFile {
+	var out []neededFile
+	for i, s := range p.sources {
+		if !s.file(base) {
+			continue
+		}
+		path := s.places[base].path
+		t, ok := target.Find(path)
+		// What has a shorter digest stands in every base as it does in the target.
+		if ok && t.Type == manifest.TypeFile && (t.Digest == shortened(t.Digest, shortSize) || agrees(t.Digest, shortened(s.digest, sourceSize))) {
+			continue
+		}
+		out = append(out, neededFile{Path: path, Type: manifest.TypeFile, Size: s.size, Digest: &p.sources[i].digest})
+	}
+	slices.SortFunc(out, func(x, y neededFile) int { return cmp.Compare(x.Path, y.Path) })
+	return out
 }
 
 func wholeRange(f needFile) bool {
 	return len(f.Ranges) == 1 && f.Ranges[0].Off == 0 && f.Ranges[0].Size == f.Size
 }
 
-// sourcesOf returns the digests of the sources that stand in a base, by path.
-func (p *plan) sourcesOf(base int) map[string]cas.Digest {
-	known := map[string]cas.Digest{}
-	for _, s := range p.sources {
+// sourcesOf returns the sources that are files of a base, by path.
+func (p *plan) sourcesOf(base int) map[string]int {
+	known := map[string]int{}
+	for i, s := range p.sources {
 		if s.file(base) {
-			known[s.places[base].path] = s.digest
+			known[s.places[base].path] = i
 		}
 	}
 	return known
@@ -113,7 +178,7 @@ const rangeSize = 4 << 20
 func (c *creator) need(ctx context.Context) (*need, error) {
 	n := &need{Format: needFormat}
 	ranges := map[int][]needRange{}
-	for i, extents := range c.readExtents() {
+	for i, extents := range c.plan.readExtents() {
 		if !slices.ContainsFunc(c.plan.sources[i].places, sourcePlace.file) {
 			continue // the container file around it is what is needed
 		}
@@ -190,14 +255,14 @@ func (c *creator) shipped(e manifest.Entry) bool {
 }
 
 // readExtents lists what is read of each source.
-func (c *creator) readExtents() map[int][]extent {
+func (p *plan) readExtents() map[int][]extent {
 	reads := map[int][]extent{}
-	for _, w := range c.plan.windows {
+	for _, w := range p.windows {
 		for _, s := range w.dict {
 			reads[s.source] = append(reads[s.source], extent{s.off, s.off + s.size})
 		}
 	}
-	for _, g := range c.plan.programs {
+	for _, g := range p.programs {
 		eachOp(g.ops, func(o op) {
 			if o.kind == opCopy {
 				reads[o.ref] = append(reads[o.ref], extent{o.off, o.off + o.size})

@@ -116,7 +116,7 @@ func (d *Delta) open() error {
 		return err
 	}
 	d.id = cas.Sum(planData)
-	if d.plan, err = decodePlan(planData, len(d.Target.Entries)); err != nil {
+	if d.plan, err = decodePlan(planData, d.Target.Entries); err != nil {
 		return err
 	}
 	if err := d.readJSON(infoName, maxInfo, &d.Info); err != nil {
@@ -126,7 +126,7 @@ func (d *Delta) open() error {
 		return err
 	}
 	if d.need != nil && len(d.need.Bases) == len(d.plan.bases) {
-		d.need.complete(d.plan)
+		d.need.complete(d.plan, d.Target)
 	}
 	if d.Info != nil {
 		d.Info.DeltaSize = d.parts.size()
@@ -185,7 +185,7 @@ func (d *Delta) consistent() error {
 	switch {
 	case d.Info == nil || d.Info.Format != infoFormat:
 		return bad("%s is not of format %q", infoName, infoFormat)
-	case d.need == nil || d.need.Format != needFormat || len(d.need.Bases) != len(d.plan.bases):
+	case d.need == nil || d.need.Format != needFormat && d.need.Format != needFormat1 || len(d.need.Bases) != len(d.plan.bases):
 		return bad("%s is not of format %q, or of other bases", needName, needFormat)
 	case !slices.ContainsFunc(d.Target.Entries, func(e manifest.Entry) bool { return isShort(e.Digest) }) && d.Target.ID() != d.plan.target:
 		return bad("the manifest is not that of the plan")

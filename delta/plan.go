@@ -135,9 +135,9 @@ const (
 
 const (
 	planMagic = "FRYD"
-	// planVersion 2 knows container files, 3 streams whose slices are not in the order of
-	// the file. The least version that will do is written.
-	planVersion = 3
+	// planVersion is what is written. Version 2 knew container files first, 3 streams whose
+	// slices are not in the order of the file, and 4 says most in fewer bytes.
+	planVersion = 4
 	// Bounds of container files.
 	maxNesting  = 16
 	maxLocation = 1 << 22 // slices of a stream
@@ -145,8 +145,10 @@ const (
 	maxPlan     = 256 << 20
 	// maxInstructions bounds those of all programs: each takes 80 bytes of memory.
 	maxInstructions = 1 << 22
-	maxLabel        = 1 << 10
-	maxPlanPath     = 16 << 10
+	// maxParts bounds the sources, and the windows: each takes up to 130 bytes of memory.
+	maxParts    = 1 << 21
+	maxLabel    = 1 << 10
+	maxPlanPath = 16 << 10
 	// maxWindow and maxDict bound what it takes to decode a window, in bytes.
 	maxWindow = codec.MaxSize
 	maxDict   = codec.MaxSize
@@ -187,116 +189,182 @@ func eachOp(ops []op, fn func(op)) {
 	}
 }
 
-// encode returns the coded plan, as docs/format.md has it.
-func (p *plan) encode() []byte {
-	version := p.version()
-	b := append([]byte(planMagic), version)
-	b = append(b, p.target[:]...)
-	b = binary.AppendUvarint(b, uint64(len(p.bases)))
+// encode returns the coded plan of a target with those entries, as docs/format.md has it.
+func (p *plan) encode(entries []manifest.Entry, effort codec.Effort) []byte {
+	w := planWriter{p: p, entries: entries}
+	w.b = append(w.b, p.target[:]...)
+	w.count(len(p.bases))
 	for _, base := range p.bases {
-		b = append(b, base.manifest[:]...)
-		b = appendString(b, base.label)
+		w.b = append(w.b, base.manifest[:]...)
+		w.b = appendString(w.b, base.label)
 	}
-	b = binary.AppendUvarint(b, uint64(len(p.sources)))
+	w.count(len(p.sources))
 	for _, s := range p.sources {
-		b = append(b, s.digest[:]...)
-		b = binary.AppendUvarint(b, uint64(s.size))
+		w.b = append(w.b, s.digest[:sourceSize]...)
+		w.b = binary.AppendUvarint(w.b, uint64(s.size))
 		for _, at := range s.places {
-			b = appendString(b, at.path)
-			if version > 1 && at.path != "" {
-				b = appendLocation(b, at.at, version)
-			}
+			w.place(at)
 		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(p.windows)))
-	for _, w := range p.windows {
-		b = append(b, byte(w.kind))
-		b = binary.AppendUvarint(b, uint64(w.plain))
-		b = binary.AppendUvarint(b, uint64(w.coded))
-		b = append(b, w.check[:]...)
-		b = binary.AppendUvarint(b, uint64(len(w.dict)))
-		for _, s := range w.dict {
-			b = appendNumbers(b, uint64(s.source), uint64(s.off), uint64(s.size))
-		}
+	w.count(len(p.windows))
+	files := p.wholeFiles(entries)
+	for i, win := range p.windows {
+		w.window(win, files[i])
 	}
-	if version > 1 {
-		b = binary.AppendUvarint(b, uint64(len(p.streams)))
-		b = appendNumbers(b, p.streamSizes()...)
+	w.count(len(p.streams))
+	for _, size := range p.streams {
+		w.b = binary.AppendUvarint(w.b, uint64(size))
 	}
-	b = binary.AppendUvarint(b, uint64(len(p.programs)))
+	w.count(len(p.programs))
 	prev := 0
 	for _, g := range p.programs {
-		b = appendNumbers(b, uint64(g.entry-prev), g.mask)
+		w.b = appendNumbers(w.b, uint64(g.entry-prev), g.mask)
 		prev = g.entry
-		b = appendOps(b, g.ops)
+		w.ops(g.ops)
 	}
-	return b
+	return appendColumn(append([]byte(planMagic), planVersion), w.b, effort)
 }
 
-func (p *plan) streamSizes() []uint64 {
-	sizes := make([]uint64, len(p.streams))
-	for i, n := range p.streams {
-		sizes[i] = uint64(n)
+// wholeFiles finds the windows that are a file of the target, whole: its size and its
+// digest need not be said again. It returns the entry, or -1.
+func (p *plan) wholeFiles(entries []manifest.Entry) []int {
+	files := make([]int, len(p.windows))
+	for i := range files {
+		files[i] = -1
 	}
-	return sizes
-}
-
-// version returns the version that can say it all.
-func (p *plan) version() byte {
-	switch {
-	case slices.ContainsFunc(p.sources, func(s source) bool {
-		return slices.ContainsFunc(s.places, func(at sourcePlace) bool { return at.at != nil && !ascending(at.at.Slices) })
-	}):
-		return 3
-	case p.containers():
-		return 2
+	for _, g := range p.programs {
+		if g.entry >= len(entries) || len(g.ops) != 1 || g.ops[0].kind != opWindow {
+			continue
+		}
+		e, o := entries[g.entry], g.ops[0]
+		if e.Size == o.size && e.Size == p.sizeOf(o) && p.windows[o.ref].check == checkSum(e.Digest[:8]) {
+			files[o.ref] = g.entry
+		}
 	}
-	return 1
+	return files
 }
 
-// ascending reports whether slices are in the order of what they are slices of.
-func ascending(all []manifest.Slice) bool {
-	return slices.IsSortedFunc(all, func(a, b manifest.Slice) int { return cmp.Compare(a.Off, b.Off) })
+// planWriter codes the fields of a plan. Numbers that go up are coded by what is
+// between them.
+type planWriter struct {
+	p       *plan
+	entries []manifest.Entry
+	b       []byte
+	near
 }
 
-// containers reports whether the plan reads or makes container files by their streams.
-func (p *plan) containers() bool {
-	return len(p.streams) > 0 || slices.ContainsFunc(p.sources, func(s source) bool {
-		return slices.ContainsFunc(s.places, func(at sourcePlace) bool { return at.at != nil })
-	})
+// near has the numbers coded last.
+type near struct {
+	place  int // an entry of the target that has the path of a source
+	window int // an entry of the target that is a window
+	source int // of a window's span
+	refs   [opDeflate]int
 }
 
-func appendOps(b []byte, ops []op) []byte {
-	b = binary.AppendUvarint(b, uint64(len(ops)))
+func (w *planWriter) count(n int) { w.b = binary.AppendUvarint(w.b, uint64(n)) }
+
+// step codes n by its distance from the number before.
+func (w *planWriter) step(prev *int, n int) {
+	w.b = binary.AppendVarint(w.b, int64(n-*prev))
+	*prev = n
+}
+
+// How a path is coded.
+const (
+	pathNone  = 0
+	pathText  = 1 // a string
+	pathEntry = 2 // that of an entry of the target
+)
+
+func (w *planWriter) place(at sourcePlace) {
+	if at.path == "" {
+		w.b = append(w.b, pathNone)
+		return
+	}
+	i, ok := slices.BinarySearchFunc(w.entries, at.path, func(e manifest.Entry, path string) int { return cmp.Compare(e.Path, path) })
+	if ok {
+		w.b = append(w.b, pathEntry)
+		w.step(&w.near.place, i)
+	} else {
+		w.b = appendString(append(w.b, pathText), at.path)
+	}
+	w.b = appendLocation(w.b, at.at)
+}
+
+// ofFile marks the kind of a window that is a whole file of the target.
+const ofFile = 0x80
+
+func (w *planWriter) window(win window, file int) {
+	if file >= 0 {
+		w.b = append(w.b, byte(win.kind)|ofFile)
+		w.step(&w.near.window, file)
+	} else {
+		w.b = binary.AppendUvarint(append(w.b, byte(win.kind)), uint64(win.plain))
+		w.b = append(w.b, win.check[:]...)
+	}
+	w.b = binary.AppendUvarint(w.b, uint64(win.coded))
+	if len(win.dict) == 1 && win.dict[0].off == 0 && win.dict[0].size == w.p.sizeOf(op{kind: opCopy, ref: win.dict[0].source}) {
+		w.b = append(w.b, 1) // a whole source
+		w.step(&w.source, win.dict[0].source)
+		return
+	}
+	if len(win.dict) == 0 {
+		w.b = append(w.b, 0)
+		return
+	}
+	w.count(len(win.dict) + 1)
+	for _, s := range win.dict {
+		w.step(&w.source, s.source)
+		w.b = appendNumbers(w.b, uint64(s.off), uint64(s.size))
+	}
+}
+
+func (w *planWriter) ops(ops []op) {
+	w.count(len(ops))
 	for _, o := range ops {
-		b = append(b, byte(o.kind))
+		w.b = append(w.b, byte(o.kind))
 		if o.kind == opCopy || o.kind == opWindow || o.kind == opStream {
-			b = appendNumbers(b, uint64(o.ref), uint64(o.off))
+			w.step(&w.refs[o.kind], o.ref)
+			if o.off == 0 && o.size == w.p.sizeOf(o) {
+				w.b = append(w.b, 0) // all of it
+				continue
+			}
+			w.b = appendNumbers(w.b, uint64(o.size), uint64(o.off))
+			continue
 		}
-		b = binary.AppendUvarint(b, uint64(o.size))
+		w.b = binary.AppendUvarint(w.b, uint64(o.size))
 		if o.kind == opDeflate {
-			b = binary.AppendUvarint(b, uint64(len(o.reconstruction)))
-			b = append(b, o.reconstruction...)
-			b = appendOps(b, o.inner)
+			w.count(len(o.reconstruction))
+			w.b = append(w.b, o.reconstruction...)
+			w.ops(o.inner)
 		}
 	}
-	return b
+}
+
+// sizeOf returns the size in bytes of what an instruction refers to; -1 if there is none.
+func (p *plan) sizeOf(o op) int64 {
+	switch {
+	case o.ref < 0:
+	case o.kind == opCopy && o.ref < len(p.sources):
+		return p.sources[o.ref].size
+	case o.kind == opWindow && o.ref < len(p.windows):
+		return int64(p.windows[o.ref].plain)
+	case o.kind == opStream && o.ref < len(p.streams):
+		return p.streams[o.ref]
+	}
+	return -1
 }
 
 // appendLocation codes where a stream stands: its slices as the bytes between them,
 // and their sizes. Nothing is a whole file.
-func appendLocation(b []byte, l *manifest.Location, version byte) []byte {
+func appendLocation(b []byte, l *manifest.Location) []byte {
 	if l == nil {
 		return append(b, 0)
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.Slices)))
 	end := int64(0)
 	for _, s := range l.Slices {
-		if version < 3 {
-			b = binary.AppendUvarint(b, uint64(s.Off-end))
-		} else {
-			b = binary.AppendVarint(b, s.Off-end)
-		}
+		b = binary.AppendVarint(b, s.Off-end)
 		b = binary.AppendUvarint(b, uint64(s.Size))
 		end = s.Off + s.Size
 	}
@@ -318,11 +386,17 @@ func appendNumbers(b []byte, numbers ...uint64) []byte {
 	return b
 }
 
-// decodePlan parses a coded plan for a target of nEntries entries. Errors match
+// decodePlan parses a coded plan for a target with those entries. Errors match
 // ErrInvalid; every reference in the result is within bounds.
-func decodePlan(data []byte, nEntries int) (*plan, error) {
-	d := planReader{b: data, what: planName}
-	version := d.header(planMagic, planVersion)
+func decodePlan(data []byte, entries []manifest.Entry) (*plan, error) {
+	d := planReader{b: data, what: planName, entries: entries}
+	if d.version = d.header(planMagic, planVersion); d.version > 3 {
+		body := d.column()
+		if len(d.b) != 0 {
+			d.fail("more bytes behind its end")
+		}
+		d.b = body
+	}
 	p := &plan{target: d.digest()}
 	for range d.countUpTo(33, maxBases) {
 		p.bases = append(p.bases, planBase{d.digest(), d.string(maxLabel)})
@@ -330,19 +404,11 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 	if len(p.bases) == 0 {
 		d.fail("no base")
 	}
-	for range d.count(33 + len(p.bases)) {
-		s := source{digest: d.digest(), size: d.size()}
-		for range p.bases {
-			at := sourcePlace{path: d.string(maxPlanPath)}
-			if version > 1 && at.path != "" {
-				at.at = d.location(s.size, version)
-			}
-			s.places = append(s.places, at)
-		}
-		p.sources = append(p.sources, s)
+	for range d.countUpTo(sourceSize+1+len(p.bases), maxParts) {
+		p.sources = append(p.sources, d.source(len(p.bases)))
 	}
 	at := payloadAt{}
-	for range d.count(12) {
+	for range d.countUpTo(4, maxParts) {
 		w := d.window(p)
 		w.at = at
 		at = at.next(w.coded)
@@ -351,14 +417,14 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 			d.fail("grouped window of no group")
 		}
 	}
-	if version > 1 {
+	if d.version > 1 {
 		for range d.count(1) {
 			p.streams = append(p.streams, d.size())
 		}
 	}
 	prev := 0
 	for range d.count(3) {
-		g := d.program(p, prev, nEntries)
+		g := d.program(p, prev)
 		if d.err != nil {
 			break
 		}
@@ -368,13 +434,74 @@ func decodePlan(data []byte, nEntries int) (*plan, error) {
 	if len(d.b) != 0 {
 		d.fail("more bytes behind its end")
 	}
-	if d.err == nil && !p.whole(nEntries) {
+	if d.err == nil && !p.whole(len(entries)) {
 		d.fail("a program for a base that lacks what it reads")
 	}
 	if d.err != nil {
 		return nil, d.err
 	}
 	return p, nil
+}
+
+func (d *planReader) source(bases int) source {
+	var s source
+	if d.version > 3 {
+		copy(s.digest[:], d.bytes(sourceSize))
+	} else {
+		s.digest = d.digest()
+	}
+	s.size = d.size()
+	for range bases {
+		at := sourcePlace{path: d.path()}
+		if d.version > 1 && at.path != "" {
+			at.at = d.location(s.size)
+		}
+		s.places = append(s.places, at)
+	}
+	return s
+}
+
+// path reads the path of a source; it is empty where there is none.
+func (d *planReader) path() string {
+	if d.version < 4 {
+		return d.string(maxPlanPath)
+	}
+	switch d.byte() {
+	case pathNone:
+	case pathText:
+		path := d.string(maxPlanPath)
+		if path == "" {
+			d.fail("empty path")
+		}
+		return path
+	case pathEntry:
+		if e := d.entry(&d.near.place); e != nil {
+			return e.Path
+		}
+	default:
+		d.fail("unknown kind of path")
+	}
+	return ""
+}
+
+// entry reads the number of an entry of the target, by its distance from the one before.
+func (d *planReader) entry(prev *int) *manifest.Entry {
+	i := d.step(prev, len(d.entries))
+	if d.err != nil {
+		return nil
+	}
+	return &d.entries[i]
+}
+
+// step reads a number below limit by its distance from the one before.
+func (d *planReader) step(prev *int, limit int) int {
+	n := int64(*prev) + d.varint()
+	if n < 0 || n >= int64(limit) {
+		d.fail("reference to nothing")
+		return 0
+	}
+	*prev = int(n)
+	return *prev
 }
 
 // whole reports whether each program has all that it reads in each base that it is for.
@@ -420,39 +547,74 @@ func (p *plan) whole(nEntries int) bool {
 }
 
 func (d *planReader) window(p *plan) window {
-	w := window{kind: codec.Kind(d.byte())}
-	w.plain = int(d.upTo(maxWindow))
-	w.coded = int(d.upTo(maxWindow))
-	copy(w.check[:], d.bytes(len(w.check)))
-	total := int64(0)
-	for range d.count(3) {
-		s := d.span(p)
-		total += s.size
-		if total > maxDict {
-			d.fail("dictionary too large")
+	kind := d.byte()
+	w := window{kind: codec.Kind(kind)}
+	if d.version > 3 && kind&ofFile != 0 {
+		w.kind &^= ofFile
+		if e := d.entry(&d.near.window); e != nil {
+			if e.Type != manifest.TypeFile || e.Size > maxWindow {
+				d.fail("window of what is no file, or too large")
+				return w
+			}
+			w.plain, w.check = int(e.Size), checkSum(e.Digest[:8])
 		}
-		if d.err != nil {
-			break
+		w.coded = int(d.upTo(maxWindow))
+	} else if d.version > 3 {
+		w.plain = int(d.upTo(maxWindow))
+		copy(w.check[:], d.bytes(len(w.check)))
+		w.coded = int(d.upTo(maxWindow))
+	} else {
+		if kind&ofFile != 0 {
+			d.fail("unknown kind of window")
+		}
+		w.plain = int(d.upTo(maxWindow))
+		w.coded = int(d.upTo(maxWindow))
+		copy(w.check[:], d.bytes(len(w.check)))
+	}
+	n := d.count(2)
+	if d.version > 3 && n == 1 {
+		s := span{source: d.step(&d.near.source, len(p.sources))}
+		if d.err == nil {
+			s.size = p.sources[s.source].size
 		}
 		w.dict = append(w.dict, s)
+	} else if d.version > 3 && n > 1 {
+		for range n - 1 {
+			w.dict = append(w.dict, d.inside(p, span{d.step(&d.near.source, len(p.sources)), d.size(), d.size()}))
+		}
+	} else {
+		for range n {
+			w.dict = append(w.dict, d.span(p))
+		}
+	}
+	total := int64(0)
+	for _, s := range w.dict {
+		if total += s.size; total > maxDict || total < 0 {
+			d.fail("dictionary too large")
+			break
+		}
 	}
 	return w
 }
 
 func (d *planReader) span(p *plan) span {
-	s := span{source: int(d.upTo(1 << 30)), off: d.size(), size: d.size()}
-	if s.source >= len(p.sources) || s.off > p.sources[s.source].size || s.size > p.sources[s.source].size-s.off {
+	return d.inside(p, span{source: int(d.upTo(1 << 30)), off: d.size(), size: d.size()})
+}
+
+// inside fails unless a piece is inside its source.
+func (d *planReader) inside(p *plan, s span) span {
+	if d.err == nil && (s.source >= len(p.sources) || s.off > p.sources[s.source].size || s.size > p.sources[s.source].size-s.off) {
 		d.fail("piece outside its source")
 	}
 	return s
 }
 
-func (d *planReader) program(p *plan, prev, nEntries int) program {
+func (d *planReader) program(p *plan, prev int) program {
 	g := program{entry: prev + int(d.upTo(1<<30)), mask: d.uvarint()}
-	if g.entry >= nEntries+len(p.streams) || g.mask == 0 || g.mask>>len(p.bases) != 0 && len(p.bases) < 64 {
+	if g.entry >= len(d.entries)+len(p.streams) || g.mask == 0 || g.mask>>len(p.bases) != 0 && len(p.bases) < 64 {
 		d.fail("program of no file or for no base")
 	}
-	g.ops = d.ops(p, g.entry < nEntries, 0)
+	g.ops = d.ops(p, g.entry < len(d.entries), 0)
 	return g
 }
 
@@ -467,11 +629,8 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 			d.fail("a stream of streams")
 		}
 		switch o.kind {
-		case opStream:
-			o.ref, o.off, o.size = int(d.upTo(1<<30)), d.size(), d.size()
-			if o.ref >= len(p.streams) || o.off > p.streams[o.ref] || o.size > p.streams[o.ref]-o.off {
-				d.fail("piece outside its stream")
-			}
+		case opCopy, opWindow, opStream:
+			d.piece(p, &o)
 		case opDeflate:
 			o.size = d.size()
 			o.reconstruction = d.bytes(d.count(1))
@@ -481,14 +640,6 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 				if sum += inner.size; sum < 0 || sum >= 1<<62 {
 					d.fail("a member too large")
 				}
-			}
-		case opCopy:
-			s := d.span(p)
-			o.ref, o.off, o.size = s.source, s.off, s.size
-		case opWindow:
-			o.ref, o.off, o.size = int(d.upTo(1<<30)), d.size(), d.size()
-			if o.ref >= len(p.windows) || o.off > int64(p.windows[o.ref].plain) || o.size > int64(p.windows[o.ref].plain)-o.off {
-				d.fail("piece outside its window")
 			}
 		case opZero:
 			o.size = d.size()
@@ -509,8 +660,25 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 	return ops
 }
 
+// piece reads what piece of a source, window or stream an instruction gives.
+func (d *planReader) piece(p *plan, o *op) {
+	if d.version < 4 {
+		o.ref, o.off, o.size = int(d.upTo(1<<30)), d.size(), d.size()
+	} else {
+		o.ref = d.step(&d.refs[o.kind], 1<<30)
+		if o.size = d.size(); o.size > 0 {
+			o.off = d.size()
+		} else {
+			o.size = p.sizeOf(*o)
+		}
+	}
+	if all := p.sizeOf(*o); d.err == nil && (o.off > all || o.size > all-o.off) {
+		d.fail("piece outside its source, window or stream")
+	}
+}
+
 // location reads where a stream of size bytes stands; nil for a whole file.
-func (d *planReader) location(size int64, version byte) *manifest.Location {
+func (d *planReader) location(size int64) *manifest.Location {
 	n := d.countUpTo(2, maxLocation)
 	if n == 0 {
 		return nil
@@ -519,7 +687,7 @@ func (d *planReader) location(size int64, version byte) *manifest.Location {
 	end := int64(0)
 	for range n {
 		s := manifest.Slice{Off: end}
-		if version < 3 {
+		if d.version < 3 {
 			s.Off += d.size()
 		} else {
 			s.Off += d.varint()
@@ -549,7 +717,11 @@ type planReader struct {
 	what string // is read, for messages
 	err  error
 
+	// Of a plan:
+	version      byte
+	entries      []manifest.Entry // of the target
 	instructions int
+	near
 }
 
 func (d *planReader) fail(reason string) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"ferry/cas"
@@ -61,15 +62,54 @@ func memberPlan() *plan {
 	return p
 }
 
-func TestPlanRoundTrip(t *testing.T) {
-	for name, plan := range map[string]*plan{"plan": somePlan(), "plan2": memberPlan()} {
-		coded := plan.encode()
-		p, err := decodePlan(coded, 4)
+// someEntries are the entries of the target of somePlan. The last but one is a window.
+func someEntries() []manifest.Entry {
+	entries := make([]manifest.Entry, 4)
+	for i, path := range []string{"a", "b", "bin/a", "z"} {
+		entries[i] = manifest.Entry{Path: path, Type: manifest.TypeFile, Size: int64(100 * i), Digest: cas.Sum([]byte(path))}
+	}
+	return entries
+}
+
+// wholePlan is somePlan with a window that is a file, coded against another.
+func wholePlan() *plan {
+	p := somePlan()
+	w := window{kind: codec.Patch, plain: 200, coded: 60, check: checkOf([]byte("bin/a")), dict: []span{{0, 0, 1000}}, at: payloadAt{0, 60}}
+	p.windows = append(p.windows, w)
+	p.programs = slices.Insert(p.programs, 2, program{2, 1, []op{{kind: opWindow, ref: 2, size: 200}}})
+	return p
+}
+
+// asRead is a plan with what a reader gets of its digests.
+func asRead(p *plan) *plan {
+	for i := range p.sources {
+		p.sources[i].digest = shortened(p.sources[i].digest, sourceSize)
+	}
+	return p
+}
+
+// TestPlanGolden reads plans of older versions.
+func TestPlanGolden(t *testing.T) {
+	for name, want := range map[string]*plan{"plan": somePlan(), "plan2": memberPlan()} {
+		data, err := os.ReadFile(filepath.Join("testdata", "v1", name))
 		must(t, err)
-		if !reflect.DeepEqual(p, plan) {
+		p, err := decodePlan(data, someEntries())
+		must(t, err)
+		if !reflect.DeepEqual(p, want) {
+			t.Errorf("%s is %+v, want %+v", name, p, want)
+		}
+	}
+}
+
+func TestPlanRoundTrip(t *testing.T) {
+	for name, plan := range map[string]*plan{"plan": somePlan(), "plan2": memberPlan(), "plan3": wholePlan()} {
+		coded := plan.encode(someEntries(), codec.Default)
+		p, err := decodePlan(coded, someEntries())
+		must(t, err)
+		if !reflect.DeepEqual(p, asRead(plan)) {
 			t.Errorf("decodePlan(encode) = %+v, want %+v", p, plan)
 		}
-		golden := filepath.Join("testdata", "v1", name)
+		golden := filepath.Join("testdata", "v4", name)
 		if *rewrite {
 			must(t, os.MkdirAll(filepath.Dir(golden), 0o777))
 			must(t, os.WriteFile(golden, coded, 0o666))
@@ -109,35 +149,47 @@ func TestPlanRefuses(t *testing.T) {
 	} {
 		p := memberPlan()
 		change(p)
-		if got, err := decodePlan(p.encode(), 4); !errors.Is(err, ErrInvalid) || got != nil {
+		if got, err := decodePlan(p.encode(someEntries(), codec.Fast), someEntries()); !errors.Is(err, ErrInvalid) || got != nil {
 			t.Errorf("%s: decodePlan = %v, %v; want ErrInvalid", name, got, err)
 		}
 	}
-	coded := memberPlan().encode()
+	coded := memberPlan().encode(someEntries(), codec.Fast)
 	for n := range coded {
-		if got, err := decodePlan(coded[:n], 4); !errors.Is(err, ErrInvalid) || got != nil {
+		if got, err := decodePlan(coded[:n], someEntries()); !errors.Is(err, ErrInvalid) || got != nil {
 			t.Fatalf("decodePlan of the first %d bytes = %v, %v; want ErrInvalid", n, got, err)
 		}
 	}
-	if _, err := decodePlan(append(coded, 0), 4); !errors.Is(err, ErrInvalid) {
+	if _, err := decodePlan(append(coded, 0), someEntries()); !errors.Is(err, ErrInvalid) {
 		t.Errorf("decodePlan with a byte too many = %v, want ErrInvalid", err)
 	}
 }
 
 func FuzzDecodePlan(f *testing.F) {
-	f.Add(somePlan().encode(), 4)
-	f.Add(memberPlan().encode(), 4)
-	f.Add([]byte(planMagic), 0)
-	f.Fuzz(func(t *testing.T, data []byte, entries int) {
-		p, err := decodePlan(data, entries)
+	for _, p := range []*plan{somePlan(), memberPlan(), wholePlan()} {
+		coded := p.encode(someEntries(), codec.Fast)
+		r := planReader{b: coded[len(planMagic)+1:]}
+		f.Add(byte(4), r.column())
+	}
+	for _, name := range []string{"plan", "plan2"} {
+		data, err := os.ReadFile(filepath.Join("testdata", "v1", name))
+		must(f, err)
+		f.Add(data[len(planMagic)], data[len(planMagic)+1:])
+	}
+	f.Fuzz(func(t *testing.T, version byte, data []byte) {
+		head := append([]byte(planMagic), version)
+		if version > 3 { // what is packed is mutated, and not what packs it
+			data = appendColumn(nil, data, codec.Fast)
+		}
+		entries := someEntries()
+		p, err := decodePlan(append(head, data...), entries)
 		if err != nil {
 			if p != nil {
 				t.Fatal("a plan with an error")
 			}
 			return
 		}
-		again, err := decodePlan(p.encode(), entries)
-		if err != nil || !reflect.DeepEqual(again, p) {
+		again, err := decodePlan(p.encode(entries, codec.Fast), entries)
+		if err != nil || !reflect.DeepEqual(again, asRead(p)) {
 			t.Fatalf("decode(encode(p)) differs from p: %v", err)
 		}
 	})

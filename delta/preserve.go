@@ -54,7 +54,7 @@ func (a *applier) own(ctx context.Context, b Base, m *manifest.Manifest) ([]mani
 		}
 		t, ok := m.Find(e.Path)
 		old := base[e.Path]
-		if ok && t.Type == e.Type && t.Digest == e.Digest || old.Digest != nil && *old.Digest == e.Digest && !old.Own {
+		if ok && t.Type == e.Type && t.Digest == e.Digest || old.Digest != nil && agrees(e.Digest, *old.Digest) && !old.Own {
 			continue
 		}
 		own = append(own, e)

@@ -23,18 +23,29 @@ const (
 	shortSize     = 4
 )
 
-// shortened returns a digest that has only its first bytes.
-func shortened(d cas.Digest) (s cas.Digest) {
-	copy(s[:], d[:shortSize])
+// sourceSize is how many bytes of a source's digest a plan carries: they tell a wrong
+// base from a damaged delta. That what is made of it is right, the target's digests say.
+const sourceSize = 8
+
+// shortened returns a digest that has only its first n bytes.
+func shortened(d cas.Digest, n int) (s cas.Digest) {
+	copy(s[:], d[:n])
 	return s
 }
 
 // isShort reports whether only the first bytes of a digest are there.
-func isShort(d cas.Digest) bool { return d == shortened(d) && !d.IsZero() }
+func isShort(d cas.Digest) bool { return d == shortened(d, sourceSize) && !d.IsZero() }
 
 // agrees reports whether have is the digest want, as far as want is there.
 func agrees(have, want cas.Digest) bool {
-	return have == want || isShort(want) && shortened(have) == want
+	if !isShort(want) {
+		return have == want
+	}
+	n := sourceSize
+	if want == shortened(want, shortSize) {
+		n = shortSize
+	}
+	return shortened(have, n) == want
 }
 
 // Flags of an entry in a coded target.
@@ -82,25 +93,30 @@ func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Eff
 	out := append([]byte(targetMagic), targetVersion)
 	out = binary.AppendUvarint(out, uint64(len(m.Entries)))
 	for _, column := range [][]byte{flags, paths, times, sizes, shorts, digests, links} {
-		// Columns longer than the codec takes are cut.
-		for first := true; first || len(column) > 0; first = false {
-			part := column[:min(len(column), targetPart)]
-			column = column[len(part):]
-			more := byte(0)
-			if len(column) > 0 {
-				more = 1
-			}
-			coded, kind := codec.Encode(nil, part, nil, effort)
-			out = append(out, more, byte(kind))
-			out = appendNumbers(out, uint64(len(part)), uint64(len(coded)))
-			out = append(out, coded...)
-		}
+		out = appendColumn(out, column, effort)
 	}
 	return out
 }
 
-// targetPart is the length in bytes of a coded part of a column.
-const targetPart = 8 << 20
+// columnPart is the length in bytes of a coded part of a column.
+const columnPart = 8 << 20
+
+// appendColumn codes bytes, in parts that the codec takes.
+func appendColumn(out, column []byte, effort codec.Effort) []byte {
+	for first := true; first || len(column) > 0; first = false {
+		part := column[:min(len(column), columnPart)]
+		column = column[len(part):]
+		more := byte(0)
+		if len(column) > 0 {
+			more = 1
+		}
+		coded, kind := codec.Encode(nil, part, nil, effort)
+		out = append(out, more, byte(kind))
+		out = appendNumbers(out, uint64(len(part)), uint64(len(coded)))
+		out = append(out, coded...)
+	}
+	return out
+}
 
 // decodeTarget parses what encodeTarget gives. Errors match ErrInvalid.
 func decodeTarget(data []byte) (*manifest.Manifest, error) {
@@ -177,7 +193,7 @@ func (d *planReader) column() []byte {
 	for more := byte(1); more != 0 && d.err == nil; {
 		more = d.byte()
 		kind := codec.Kind(d.byte())
-		size, coded := int(d.upTo(targetPart)), int(d.upTo(uint64(len(d.b))))
+		size, coded := int(d.upTo(columnPart)), int(d.upTo(uint64(len(d.b))))
 		data := d.bytes(coded)
 		if d.err != nil {
 			break
