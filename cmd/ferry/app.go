@@ -38,6 +38,8 @@ type app struct {
 func newApp(stdout, stderr io.Writer) *app { return &app{stdout: stdout, stderr: stderr} }
 
 func newRootCommand(a *app) *cobra.Command {
+	version := newVersionCommand(a)
+	var sayVersion bool
 	root := &cobra.Command{
 		Use:   "ferry",
 		Short: "Keep, compare and move versions of large packages, byte-exact",
@@ -59,9 +61,13 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 			if len(args) > 0 {
 				return usagef("unknown command %q", args[0])
 			}
+			if sayVersion {
+				return version.RunE(version, nil)
+			}
 			return cmd.Help()
 		},
 	}
+	root.Flags().BoolVar(&sayVersion, "version", false, "say which program this is, as ferry version does")
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.store, "store", "", "folder of the store (default $FERRY_STORE, or a folder of your own)")
 	flags.BoolVar(&a.json, "json", false, "print the result as JSON, errors too")
@@ -69,7 +75,7 @@ version is wanted, a path does too.` + "\n" + exitHelp,
 	root.AddCommand(
 		newAddCommand(a), newListCommand(a), newShowCommand(a), newLsCommand(a), newCatCommand(a), newDiffCommand(a),
 		newExportCommand(a), newPackageCommand(a), newProfileCommand(a), newAddonsCommand(a), newInventoryCommand(a), newImageCommand(a), newDeltaCommand(a), newVerifyCommand(a),
-		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newOptimizeCommand(a), newPruneCommand(a), newStatsCommand(a), newVersionCommand(a),
+		newCheckCommand(a), newRepairCommand(a), newRemoveCommand(a), newOptimizeCommand(a), newPruneCommand(a), newStatsCommand(a), version,
 	)
 	root.SetHelpCommand(&cobra.Command{
 		Use:   "help [COMMAND]",
