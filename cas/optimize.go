@@ -74,6 +74,16 @@ func (o *Optimizer) Keep(base []Ref) {
 	}
 }
 
+// Kept reports whether all of target stays what it is, because others are derived from it.
+func (o *Optimizer) Kept(target []Ref) bool {
+	for _, r := range target {
+		if _, used := o.used[r.Key]; !used && !r.Key.IsZero() {
+			return false
+		}
+	}
+	return len(target) > 0
+}
+
 // Gain estimates the stored bytes of those chunks of target that a derivation
 // against base could replace.
 func (o *Optimizer) Gain(base, target []Ref) (int64, error) {

@@ -165,7 +165,7 @@ func likest(ctx context.Context, all []*applier) (*applier, error) {
 				digests[k] = e.Digest
 			}
 		}
-		if !slices.ContainsFunc(digests, func(d cas.Digest) bool { return d != digests[0] }) {
+		if !slices.ContainsFunc(digests, func(d cas.Digest) bool { return !agrees(d, digests[0]) && !agrees(digests[0], d) }) {
 			continue
 		}
 		h := cas.NewHasher()

@@ -88,7 +88,7 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 	if len(bases) == 0 || len(bases) > maxBases {
 		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
 	}
-	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, pieces: map[piecesKey]int{}, memory: semaphore.NewWeighted(createMemory)}
+	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, pieces: map[piecesKey]int{}, counted: map[int][]extent{}, memory: semaphore.NewWeighted(createMemory)}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -118,6 +118,7 @@ type creator struct {
 	pieces   map[piecesKey]int // entries of expanded
 	wants    []uint64          // of entries of expanded: for which bases it is made
 	costs    []int             // of windows: their share of the payload in bytes
+	counted  map[int][]extent  // of windows: pieces that some file has paid for
 
 	fromTarget *tree.Cache // by number of entry
 	fromBase   *tree.Cache // by digest

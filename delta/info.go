@@ -333,7 +333,7 @@ func (c *creator) sum(g *program) costSum {
 		case opWindow:
 			w := c.plan.windows[o.ref]
 			s.literal += o.size
-			s.cost += int64(c.costs[o.ref]) * o.size / int64(w.plain)
+			s.cost += int64(c.costs[o.ref]) * c.firstUse(o) / int64(w.plain)
 			s.kinds[w.kind.String()] = true
 			if len(w.dict) > 0 && !s.dict {
 				s.from, s.dict = w.dict[0].source, true
@@ -341,6 +341,16 @@ func (c *creator) sum(g *program) costSum {
 		}
 	})
 	return s
+}
+
+// firstUse returns how many of the bytes that an instruction takes of a window were not
+// counted before: who takes them again pays nothing.
+func (c *creator) firstUse(o op) int64 {
+	counted := c.counted[o.ref]
+	before := total(counted)
+	counted = union(counted, extent{o.off, o.off + o.size})
+	c.counted[o.ref] = counted
+	return total(counted) - before
 }
 
 // otherPath returns where a source stands in the first base, if not at path.

@@ -77,9 +77,19 @@ type storedFile struct {
 	runs []manifest.Run
 }
 
-// releases is a file in its releases, the oldest first. Some stay what they are; each of
-// the others is derived from the last before it that does, so that reading any needs no
-// chain of patches. A release also has chunks of those between.
+// refs lists what the file is made of.
+func (f storedFile) refs() []cas.Ref {
+	refs := make([]cas.Ref, len(f.runs))
+	for i, run := range f.runs {
+		refs[i] = cas.Ref{Key: run.Key, Size: run.Size}
+	}
+	return refs
+}
+
+// releases is a file in its releases, the oldest first. Some stay what they are, and each
+// of the others is derived from one of those before it, so that reading any needs no chain
+// of patches. A release also has chunks of those between. Where files whose names differ
+// by a number stand side by side, releases of several are here.
 type releases struct {
 	releases []storedFile
 	derived  []*derivedRelease // what is to be derived, in order
@@ -89,7 +99,6 @@ type releases struct {
 type derivedRelease struct {
 	d      cas.Derivation
 	target []cas.Ref
-	gain   int64
 }
 
 // lineages finds the releases of each file that has several.
@@ -113,11 +122,11 @@ func lineages(ctx context.Context, a *manifest.Archive) ([]*releases, error) {
 		if name != v.Ref.Name {
 			name, l = v.Ref.Name, lineage{byPath: map[string]*releases{}}
 		}
-		files, err := filesOf(ctx, a, m)
+		files, here, err := filesOf(ctx, a, m)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", v.Ref, err)
 		}
-		l.next()
+		l.next(here)
 		for _, f := range files {
 			if f.Size < minDerivable || f.Size > maxDerivable || done[f.Digest] {
 				continue
@@ -163,15 +172,17 @@ func leading(s string) string {
 }
 
 // filesOf returns the files of a version that are not small, of container files their
-// members.
-func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (files []storedFile, err error) {
+// members; and the paths of all that is in it.
+func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (files []storedFile, here map[string]bool, err error) {
+	here = map[string]bool{}
 	for _, e := range m.Entries {
+		here[e.Path] = true
 		if e.Type != manifest.TypeFile || e.Size == 0 {
 			continue
 		}
 		r, err := a.Recipe(ctx, e)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if !r.Container() {
 			if e.Size >= minDerivable {
@@ -183,28 +194,37 @@ func filesOf(ctx context.Context, a *manifest.Archive, m *manifest.Manifest) (fi
 			if s.Between() {
 				continue
 			}
+			path := e.Path + "!" + s.Name
+			here[path] = true
 			if s.Size >= minDerivable {
-				files = append(files, storedFile{manifest.Entry{Path: e.Path + "!" + s.Name, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
+				files = append(files, storedFile{manifest.Entry{Path: path, Type: manifest.TypeFile, Size: s.Size, Digest: s.ID()}, s.Runs})
 			}
 		}
 	}
-	return files, nil
+	return files, here, nil
 }
 
 // lineage follows files through the versions of a package.
 type lineage struct {
 	byPath map[string]*releases // of the file at each path
-	byName map[string][]string  // paths that the versions before have, by their shape
+	gone   map[string][]string  // by shape: paths of the versions before that this one lacks
+	stands map[string][]string  // by shape: those that it has
 }
 
-// next begins a version.
-func (l *lineage) next() {
-	l.byName = map[string][]string{}
+// next begins a version that has files at the paths here.
+func (l *lineage) next(here map[string]bool) {
+	l.gone, l.stands = map[string][]string{}, map[string][]string{}
 	for p := range l.byPath {
-		l.byName[shape(p)] = append(l.byName[shape(p)], p)
+		paths := l.gone
+		if here[p] {
+			paths = l.stands
+		}
+		paths[shape(p)] = append(paths[shape(p)], p)
 	}
-	for _, paths := range l.byName {
-		slices.Sort(paths)
+	for _, byShape := range []map[string][]string{l.gone, l.stands} {
+		for _, paths := range byShape {
+			slices.Sort(paths)
+		}
 	}
 }
 
@@ -219,23 +239,39 @@ func shape(p string) string {
 }
 
 // of returns the releases of the file e so far: those of the same path, or those at the
-// path most like it whose name is of the same shape, as it moved, or stands beside the
-// old one. If there are none, known is false.
+// path most like it whose name is of the same shape: one that is gone, as the file
+// moved, or else one that stands beside it. If there are none, known is false.
 func (l *lineage) of(e storedFile) (r *releases, known bool) {
 	if r, known = l.byPath[e.Path]; known {
 		return r, true
 	}
-	most := -1
-	for _, old := range l.byName[shape(e.Path)] {
-		if n := commonBytes(old, e.Path); n > most {
-			r, known, most = l.byPath[old], true, n
-		}
-	}
+	old, known := mostLike(l.gone[shape(e.Path)], e.Path)
 	if !known {
+		old, known = mostLike(l.stands[shape(e.Path)], e.Path)
+	}
+	if known {
+		r = l.byPath[old]
+	} else {
 		r = &releases{}
 	}
 	l.byPath[e.Path] = r
 	return r, known
+}
+
+// nearPaths is how many paths before and behind a path are compared with it.
+const nearPaths = 32
+
+// mostLike returns which of the sorted paths has most bytes in common with p, of those
+// that would stand near it.
+func mostLike(paths []string, p string) (like string, found bool) {
+	at, _ := slices.BinarySearch(paths, p)
+	most := -1
+	for _, old := range paths[max(0, at-nearPaths):min(len(paths), at+nearPaths)] {
+		if n := commonBytes(old, p); n > most {
+			like, found, most = old, true, n
+		}
+	}
+	return like, found
 }
 
 // optimizeAll codes on all cores, a file in all its releases on one, and stores in order.
@@ -248,15 +284,8 @@ func optimizeAll(ctx context.Context, a *manifest.Archive, o *cas.Optimizer, all
 		}
 		c.mu.Unlock()
 		for _, d := range r.derived {
-			c.mu.Lock()
-			replaced, err := o.Derive(d.d, d.target)
-			c.mu.Unlock()
-			if err != nil {
+			if err := c.store(d, report); err != nil {
 				return err
-			}
-			if replaced > 0 {
-				report.Derived++
-				report.Replaced += d.gain
 			}
 		}
 		r.derived = nil
@@ -284,48 +313,81 @@ const (
 	heldPatches = 64 << 20
 )
 
+// store stores a derived release, unless too many of its chunks have become bases since.
+func (c *optimizing) store(d *derivedRelease, report *OptimizeReport) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gain, err := c.o.Gain(d.d.Base, d.target)
+	if err != nil || d.share(gain) > worthDeriving {
+		return err
+	}
+	replaced, err := c.o.Derive(d.d, d.target)
+	if replaced > 0 {
+		report.Derived++
+		report.Replaced += gain
+	}
+	return err
+}
+
+// share is what the patch takes of what could be replaced. The list of its base and the
+// derivation itself take something, too.
+func (d *derivedRelease) share(gain int64) float64 {
+	return float64(len(d.d.Patch)+40*len(d.d.Base)) / float64(gain)
+}
+
+// lineup is what is known of the releases of a file while they are gone through.
+type lineup struct {
+	last  storedFile            // the last that stays as it is
+	bases map[string]storedFile // the last such at each path
+	mine  map[cas.Digest]bool   // chunks that stay, or that are to be derived
+	tried map[cas.Digest]*trial // of releases, ahead of their turn
+	held  int                   // bytes of patches
+}
+
+// trial is a release coded against another.
+type trial struct {
+	base  cas.Digest
+	share float64
+	d     *derivedRelease
+}
+
+// stay lets a release be what it is, for others to be derived from.
+func (l *lineup) stay(f storedFile) {
+	l.last, l.bases[f.Path] = f, f
+	for _, run := range f.runs {
+		l.mine[run.Key] = true
+	}
+}
+
+// base returns what a release is coded against.
+func (l *lineup) base(f storedFile) storedFile {
+	if base, ok := l.bases[f.Path]; ok {
+		return base
+	}
+	return l.last
+}
+
+// followers returns the releases that would be coded against f if it stayed: those of its
+// path, or of one that is new.
+func (l *lineup) followers(f storedFile, later []storedFile) (out []storedFile) {
+	for _, next := range later {
+		if _, other := l.bases[next.Path]; !other || next.Path == f.Path {
+			out = append(out, next)
+		}
+	}
+	return out
+}
+
 // code finds out which releases of a file are worth deriving, and of which.
 func (c *optimizing) code(ctx context.Context, r *releases) error {
-	base := r.releases[0]
-	mine := map[cas.Digest]bool{} // chunks that are to be derived
-	held := 0
-	var next *derivedRelease // the release at hand, derived of the one before, if that is known
-	nextShare := 0.0
+	l := lineup{bases: map[string]storedFile{}, mine: map[cas.Digest]bool{}, tried: map[cas.Digest]*trial{}}
+	l.stay(r.releases[0])
 	for i, target := range r.releases[1:] {
-		if held > heldPatches {
+		if l.held > heldPatches {
 			break
 		}
-		share, d := nextShare, next
-		next = nil
-		if d == nil {
-			var err error
-			if share, d, err = c.derive(ctx, base, target, mine); err != nil {
-				return fmt.Errorf("%s: %w", target.Path, err)
-			}
-		}
-		follow := r.releases[i+2:]
-		keep := d == nil && share > 0
-		if d != nil && share > smallShare && len(follow) > 0 {
-			// Those that follow may be much more like this one. If they all are as the next is,
-			// does it pay to keep it?
-			var err error
-			if nextShare, next, err = c.derive(ctx, target, follow[0], mine); err != nil {
-				return fmt.Errorf("%s: %w", follow[0].Path, err)
-			}
-			n := float64(len(follow))
-			if keep = next != nil && 1+n*nextShare < (1+n)*share; !keep {
-				next = nil
-			}
-		}
-		switch {
-		case keep:
-			base = target
-		case d != nil:
-			r.derived = append(r.derived, d)
-			held += len(d.d.Patch)
-			for _, ref := range d.target {
-				mine[ref.Key] = true
-			}
+		if err := c.place(ctx, r, &l, target, r.releases[i+2:]); err != nil {
+			return fmt.Errorf("%s: %w", target.Path, err)
 		}
 		if c.opts.Progress != nil {
 			c.opts.Progress.Add(target.Size)
@@ -334,25 +396,68 @@ func (c *optimizing) code(ctx context.Context, r *releases) error {
 	return nil
 }
 
-// derive codes a release against another. share is what its patch takes of what it takes
-// now; 0 if there is nothing to gain. d is nil if it cannot be derived.
-func (c *optimizing) derive(ctx context.Context, base, target storedFile, mine map[cas.Digest]bool) (share float64, d *derivedRelease, err error) {
-	var refs [2][]cas.Ref
-	for i, f := range []storedFile{base, target} {
-		for _, run := range f.runs {
-			refs[i] = append(refs[i], cas.Ref{Key: run.Key, Size: run.Size})
+// place finds out what becomes of a release, those later being behind it.
+func (c *optimizing) place(ctx context.Context, r *releases, l *lineup, target storedFile, later []storedFile) error {
+	c.mu.Lock()
+	kept := c.o.Kept(target.refs())
+	c.mu.Unlock()
+	if kept { // by an optimization before this
+		l.stay(target)
+		return nil
+	}
+	base := l.base(target)
+	t := l.tried[target.Digest]
+	if t == nil || t.base != base.Digest {
+		var err error
+		if t, err = c.derive(ctx, base, target, l.mine); err != nil {
+			return err
 		}
 	}
-	open := slices.DeleteFunc(slices.Clone(refs[1]), func(r cas.Ref) bool { return mine[r.Key] })
+	follow := l.followers(target, later)
+	switch {
+	case t.share == 0: // there is nothing to gain
+		l.bases[target.Path] = base
+		return nil
+	case t.d == nil:
+		l.stay(target)
+		return nil
+	case t.share > smallShare && len(follow) > 0:
+		// Those that follow may be much more like this one. If they all are as the next is,
+		// does it pay to keep it?
+		next, err := c.derive(ctx, target, follow[0], l.mine)
+		if err != nil {
+			return err
+		}
+		if n := float64(len(follow)); next.d != nil && 1+n*next.share < (1+n)*t.share {
+			l.tried[follow[0].Digest] = next
+			l.stay(target)
+			return nil
+		}
+	}
+	l.bases[target.Path] = base
+	r.derived = append(r.derived, t.d)
+	l.held += len(t.d.d.Patch)
+	for _, ref := range t.d.target {
+		l.mine[ref.Key] = true
+	}
+	return nil
+}
+
+// derive codes a release against another. The share is 0 if there is nothing to gain, and
+// there is no derived release if it cannot be derived, or that is not worth it.
+func (c *optimizing) derive(ctx context.Context, base, target storedFile, mine map[cas.Digest]bool) (*trial, error) {
+	t := &trial{base: base.Digest}
+	d := &derivedRelease{d: cas.Derivation{Size: target.Size, Base: base.refs()}, target: target.refs()}
+	open := slices.DeleteFunc(slices.Clone(d.target), func(r cas.Ref) bool { return mine[r.Key] })
 	c.mu.Lock()
-	gain, err := c.o.Gain(refs[0], open)
+	gain, err := c.o.Gain(d.d.Base, open)
 	c.mu.Unlock()
 	if err != nil || gain < minDerivable/4 {
-		return 0, nil, err
+		return t, err
 	}
 	need := min(codec.EncodeMemory(target.Size, base.Size, c.opts.Effort), optimizeMemory)
 	if err := c.memory.Acquire(ctx, need); err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	defer c.memory.Release(need)
 	var plain [2][]byte
@@ -360,21 +465,21 @@ func (c *optimizing) derive(ctx context.Context, base, target storedFile, mine m
 		plain[i] = make([]byte, f.Size)
 		content := c.a.OpenRuns(ctx, f.runs)
 		if n, err := content.ReadAt(plain[i], 0); n < len(plain[i]) {
-			return 0, nil, fmt.Errorf("%s: %w", f.Path, err)
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}
 		if err := content.Close(); err != nil {
-			return 0, nil, err
+			return nil, err
 		}
 	}
-	patch, kind := codec.Encode(nil, plain[1], plain[0], c.opts.Effort)
-	// The list of its base and the derivation itself take something, too.
-	share = float64(len(patch)+40*len(refs[0])) / float64(gain)
-	if !kind.NeedsBase() || share > worthDeriving {
-		return share, nil, nil
+	d.d.Patch, d.d.Kind = codec.Encode(nil, plain[1], plain[0], c.opts.Effort)
+	t.share = d.share(gain)
+	if !d.d.Kind.NeedsBase() || t.share > worthDeriving {
+		return t, nil
 	}
-	back, err := codec.Decode(nil, patch, plain[0], kind, len(plain[1]))
+	back, err := codec.Decode(nil, d.d.Patch, plain[0], d.d.Kind, len(plain[1]))
 	if err != nil || !bytes.Equal(back, plain[1]) {
-		return 0, nil, errors.Join(errors.New("the patch does not give what it was made of: is this machine's memory sound?"), err)
+		return nil, errors.Join(errors.New("the patch does not give what it was made of: is this machine's memory sound?"), err)
 	}
-	return share, &derivedRelease{cas.Derivation{Kind: kind, Size: target.Size, Base: refs[0], Patch: patch}, refs[1], gain}, nil
+	t.d = d
+	return t, nil
 }

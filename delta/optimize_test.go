@@ -23,15 +23,20 @@ func archiveOf(t *testing.T, versions ...files) *manifest.Archive {
 	must(t, err)
 	t.Cleanup(func() { a.Close() })
 	for i, f := range versions {
-		tr, err := tree.Open(f.write(t), tree.Options{})
-		must(t, err)
-		m, _, err := a.Add(t.Context(), tr, manifest.AddOptions{})
-		must(t, err)
-		must(t, tr.Close())
-		_, err = a.Tag(t.Context(), manifest.Ref{Name: "app", Version: fmt.Sprint(i)}, m, "", time.Unix(int64(1000+i), 0), false)
-		must(t, err)
+		addVersion(t, a, i, f)
 	}
 	return a
+}
+
+func addVersion(t *testing.T, a *manifest.Archive, n int, f files) {
+	t.Helper()
+	tr, err := tree.Open(f.write(t), tree.Options{})
+	must(t, err)
+	m, _, err := a.Add(t.Context(), tr, manifest.AddOptions{})
+	must(t, err)
+	must(t, tr.Close())
+	_, err = a.Tag(t.Context(), manifest.Ref{Name: "app", Version: fmt.Sprint(n)}, m, "", time.Unix(int64(1000+n), 0), false)
+	must(t, err)
 }
 
 // rebuilt returns release n of a program: every 4 KiB a byte is another one.
@@ -120,6 +125,37 @@ func TestOptimizeLooksAhead(t *testing.T) {
 		if r.Derived != test.derived {
 			t.Errorf("of %d releases %d are derived, want %d", len(test.releases), r.Derived, test.derived)
 		}
+	}
+}
+
+// TestOptimizeSideBySide derives releases of files whose names differ by a number and that
+// have nothing to do with each other.
+func TestOptimizeSideBySide(t *testing.T) {
+	var versions []files
+	for i := range 4 {
+		f := files{"lib/a1.bin": rebuilt(1, i)}
+		if i > 0 {
+			f["lib/a2.bin"] = rebuilt(2, i)
+		}
+		versions = append(versions, f)
+	}
+	r, err := Optimize(t.Context(), archiveOf(t, versions...), OptimizeOptions{})
+	must(t, err)
+	if r.Derived != 5 {
+		t.Errorf("%d releases are derived, want 5", r.Derived)
+	}
+}
+
+// TestOptimizeGoesOn derives a release from one that an optimization before kept.
+func TestOptimizeGoesOn(t *testing.T) {
+	a := archiveOf(t, files{"tool": rebuilt(1, 0)}, files{"tool": rebuilt(5, 0)}, files{"tool": rebuilt(5, 1)})
+	for n, want := range []int{1, 1, 1} {
+		r, err := Optimize(t.Context(), a, OptimizeOptions{})
+		must(t, err)
+		if r.Derived != want {
+			t.Errorf("call %d derived %d releases, want %d", n, r.Derived, want)
+		}
+		addVersion(t, a, n+3, files{"tool": rebuilt(5, n+2)})
 	}
 }
 

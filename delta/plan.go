@@ -143,10 +143,11 @@ const (
 	maxLocation = 1 << 22 // slices of a stream
 	maxBases    = 64
 	maxPlan     = 256 << 20
-	// maxInstructions bounds those of all programs: each takes 80 bytes of memory.
-	maxInstructions = 1 << 22
-	// maxParts bounds the sources, and the windows: each takes up to 130 bytes of memory.
-	maxParts    = 1 << 21
+	// maxItems bounds all that a plan lists: sources, where they are, windows, spans, slices,
+	// streams, programs, instructions. Each takes up to 130 bytes of memory.
+	maxItems = 1 << 22
+	// A place takes more than others, as what base.need says follows from it.
+	placeItems  = 3
 	maxLabel    = 1 << 10
 	maxPlanPath = 16 << 10
 	// maxWindow and maxDict bound what it takes to decode a window, in bytes.
@@ -395,7 +396,9 @@ func decodePlan(data []byte, entries []manifest.Entry) (*plan, error) {
 		if len(d.b) != 0 {
 			d.fail("more bytes behind its end")
 		}
-		d.b = body
+		if d.err == nil {
+			d.b = body
+		}
 	}
 	p := &plan{target: d.digest()}
 	for range d.countUpTo(33, maxBases) {
@@ -404,11 +407,17 @@ func decodePlan(data []byte, entries []manifest.Entry) (*plan, error) {
 	if len(p.bases) == 0 {
 		d.fail("no base")
 	}
-	for range d.countUpTo(sourceSize+1+len(p.bases), maxParts) {
+	for range d.count(sourceSize + 1 + len(p.bases)) {
+		if d.spend(1 + placeItems*len(p.bases)); d.err != nil {
+			break
+		}
 		p.sources = append(p.sources, d.source(len(p.bases)))
 	}
 	at := payloadAt{}
-	for range d.countUpTo(4, maxParts) {
+	for range d.count(4) {
+		if d.spend(1); d.err != nil {
+			break
+		}
 		w := d.window(p)
 		w.at = at
 		at = at.next(w.coded)
@@ -419,13 +428,16 @@ func decodePlan(data []byte, entries []manifest.Entry) (*plan, error) {
 	}
 	if d.version > 1 {
 		for range d.count(1) {
+			if d.spend(1); d.err != nil {
+				break
+			}
 			p.streams = append(p.streams, d.size())
 		}
 	}
 	prev := 0
 	for range d.count(3) {
 		g := d.program(p, prev)
-		if d.err != nil {
+		if d.spend(1); d.err != nil {
 			break
 		}
 		prev = g.entry
@@ -571,42 +583,52 @@ func (d *planReader) window(p *plan) window {
 		w.coded = int(d.upTo(maxWindow))
 		copy(w.check[:], d.bytes(len(w.check)))
 	}
-	n := d.count(2)
-	if d.version > 3 && n == 1 {
-		s := span{source: d.step(&d.near.source, len(p.sources))}
-		if d.err == nil {
-			s.size = p.sources[s.source].size
-		}
-		w.dict = append(w.dict, s)
-	} else if d.version > 3 && n > 1 {
-		for range n - 1 {
-			w.dict = append(w.dict, d.inside(p, span{d.step(&d.near.source, len(p.sources)), d.size(), d.size()}))
-		}
-	} else {
-		for range n {
-			w.dict = append(w.dict, d.span(p))
+	n, all := d.count(2), false // one span of a whole source
+	if d.version > 3 && n > 0 {
+		if all = n == 1; !all {
+			n--
 		}
 	}
 	total := int64(0)
-	for _, s := range w.dict {
-		if total += s.size; total > maxDict || total < 0 {
+	for range n {
+		s := d.span(p, all)
+		if total += s.size; total > maxDict {
 			d.fail("dictionary too large")
+		}
+		if d.spend(1); d.err != nil {
 			break
 		}
+		w.dict = append(w.dict, s)
 	}
 	return w
 }
 
-func (d *planReader) span(p *plan) span {
-	return d.inside(p, span{source: int(d.upTo(1 << 30)), off: d.size(), size: d.size()})
-}
-
-// inside fails unless a piece is inside its source.
-func (d *planReader) inside(p *plan, s span) span {
-	if d.err == nil && (s.source >= len(p.sources) || s.off > p.sources[s.source].size || s.size > p.sources[s.source].size-s.off) {
+// span reads a piece of a source, or which source it is all of.
+func (d *planReader) span(p *plan, all bool) (s span) {
+	if d.version > 3 {
+		s.source = d.step(&d.near.source, len(p.sources))
+	} else {
+		s.source = int(d.upTo(1 << 30))
+	}
+	if !all {
+		s.off, s.size = d.size(), d.size()
+	}
+	size := p.sizeOf(op{kind: opCopy, ref: s.source})
+	if all && d.err == nil {
+		s.size = size
+	}
+	if d.err == nil && (s.off > size || s.size > size-s.off) {
 		d.fail("piece outside its source")
+		return span{}
 	}
 	return s
+}
+
+// spend counts items.
+func (d *planReader) spend(n int) {
+	if d.items += n; d.items > maxItems {
+		d.fail("too much for one plan")
+	}
 }
 
 func (d *planReader) program(p *plan, prev int) program {
@@ -649,10 +671,7 @@ func (d *planReader) ops(p *plan, file bool, depth int) (ops []op) {
 		if o.size <= 0 {
 			d.fail("empty instruction")
 		}
-		if d.instructions++; d.instructions > maxInstructions {
-			d.fail("too many instructions")
-		}
-		if d.err != nil {
+		if d.spend(1); d.err != nil {
 			return ops
 		}
 		ops = append(ops, o)
@@ -696,7 +715,7 @@ func (d *planReader) location(size int64) *manifest.Location {
 		if end = s.Off + s.Size; s.Off < 0 || end < 0 || end >= 1<<62 {
 			d.fail("slice out of bounds")
 		}
-		if d.err != nil {
+		if d.spend(1); d.err != nil {
 			return nil
 		}
 		l.Slices = append(l.Slices, s)
@@ -718,9 +737,9 @@ type planReader struct {
 	err  error
 
 	// Of a plan:
-	version      byte
-	entries      []manifest.Entry // of the target
-	instructions int
+	version byte
+	entries []manifest.Entry // of the target
+	items   int
 	near
 }
 

@@ -153,6 +153,13 @@ func TestPlanRefuses(t *testing.T) {
 			t.Errorf("%s: decodePlan = %v, %v; want ErrInvalid", name, got, err)
 		}
 	}
+	many := wholePlan()
+	for range maxItems {
+		many.windows[0].dict = append(many.windows[0].dict, span{})
+	}
+	if _, err := decodePlan(many.encode(someEntries(), codec.Fast), someEntries()); !errors.Is(err, ErrInvalid) {
+		t.Errorf("of more items than a plan may have, decodePlan = %v, want ErrInvalid", err)
+	}
 	coded := memberPlan().encode(someEntries(), codec.Fast)
 	for n := range coded {
 		if got, err := decodePlan(coded[:n], someEntries()); !errors.Is(err, ErrInvalid) || got != nil {

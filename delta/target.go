@@ -79,7 +79,7 @@ func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Eff
 			times = binary.AppendVarint(times, e.ModTime-mtime)
 			mtime = e.ModTime
 			sizes = binary.AppendUvarint(sizes, uint64(e.Size))
-			if e.Size > 0 && short(i) {
+			if e.Size > 0 && short(i) && !shortened(e.Digest, shortSize).IsZero() {
 				flag |= flagShort
 				shorts = append(shorts, e.Digest[:shortSize]...)
 			} else if e.Size > 0 {
@@ -97,6 +97,9 @@ func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Eff
 	}
 	return out
 }
+
+// maxEntries bounds the entries of a target: each takes about 100 bytes of memory.
+const maxEntries = 1 << 22
 
 // columnPart is the length in bytes of a coded part of a column.
 const columnPart = 8 << 20
@@ -122,7 +125,7 @@ func appendColumn(out, column []byte, effort codec.Effort) []byte {
 func decodeTarget(data []byte) (*manifest.Manifest, error) {
 	d := &planReader{b: data, what: manifestName}
 	d.header(targetMagic, targetVersion)
-	n := int(d.upTo(maxLines))
+	n := int(d.upTo(maxEntries))
 	var columns [7]planReader
 	for i := range columns {
 		columns[i] = planReader{b: d.column(), what: manifestName}
@@ -130,8 +133,8 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 	if d.err == nil && len(d.b) > 0 {
 		d.fail("more bytes behind its end")
 	}
-	if d.err == nil && n != len(columns[0].b) {
-		d.fail("flags are not of its entries")
+	if d.err == nil && (n != len(columns[0].b) || n > len(columns[1].b)/2) {
+		d.fail("flags or paths are not of its entries")
 	}
 	if d.err != nil {
 		return nil, d.err
@@ -161,6 +164,9 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 			e.Type = manifest.TypeDir
 		default:
 			e.Type, e.Link = manifest.TypeLink, links.string(maxPlanPath)
+		}
+		if paths.err != nil {
+			break
 		}
 		entries = append(entries, e)
 	}

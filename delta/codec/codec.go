@@ -103,7 +103,9 @@ func Encode(dst, target, base []byte, effort Effort) ([]byte, Kind) {
 		}
 	}
 	if len(base) > 0 && len(target) > 0 {
-		try(Patch, encodePatch(nil, target, base, effort))
+		if patch := encodePatch(nil, target, base, effort); len(patch) > 0 {
+			try(Patch, patch)
+		}
 		if effort != Fast && len(target) <= maxText && len(base) <= maxText {
 			try(BrotliDict, encodeBrotli(target, base))
 		}

@@ -43,17 +43,34 @@ func (p *patch) size() int {
 	return n
 }
 
-// encodePatch appends a patch that makes target of base.
+// encodePatch appends a patch that makes target of base; nothing if there is none that a
+// reader takes.
 func encodePatch(dst, target, base []byte, effort Effort) []byte {
 	predicted, plain := makePatch(target, base, effort)
+	if !predicted.fits(len(target)) {
+		return dst
+	}
 	packed := predicted.pack(nil, base, effort)
-	if plain != nil && len(packed) < fewBytes {
+	if plain != nil && len(packed) < fewBytes && plain.fits(len(target)) {
 		// What the guide takes may be more than it saves.
 		if other := plain.pack(nil, base, effort); len(other) < len(packed) {
 			packed = other
 		}
 	}
 	return append(dst, packed...)
+}
+
+// maxRules bounds what a patch of a target of size bytes says besides its literals: more
+// is no patch.
+func maxRules(size int) int { return size/2 + 64<<10 }
+
+// fits reports whether a reader takes the patch.
+func (p *patch) fits(size int) bool {
+	n := 0
+	for _, b := range p.rules() {
+		n += len(*b)
+	}
+	return n <= maxRules(size)
 }
 
 // makePatch returns a patch, and if that predicts references, one that does not.
@@ -240,8 +257,7 @@ func decodePatch(dst, packed, base []byte, size int) ([]byte, error) {
 	r := &reader{b: packed}
 	p := &patch{matches: r.upTo(uint64(size)/minMatch + 1)}
 	p.guide = r.stream(maxGuide + size>>blockBits)
-	// The literals aside, what says more than this is no patch.
-	limit := size/2 + 64<<10
+	limit := maxRules(size)
 	for _, b := range p.rules() {
 		*b = r.stream(limit)
 		limit -= len(*b)

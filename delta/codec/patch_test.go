@@ -202,6 +202,25 @@ func TestPatchRoundTrip(t *testing.T) {
 	})
 }
 
+// TestPatchOfPixels codes a picture one of whose channels changed everywhere: what would
+// have to be said of that is more than a reader takes of a patch.
+func TestPatchOfPixels(t *testing.T) {
+	base := noise(5, 1_200_000)
+	target := bytes.Clone(base)
+	for i := 0; i < len(target); i += 3 {
+		target[i]++
+	}
+	p, _ := makePatch(target, base, Default)
+	if p.fits(len(target)) {
+		t.Error("the test makes a patch that is not too large")
+	}
+	coded, kind := Encode(nil, target, base, Default)
+	plain, err := Decode(nil, coded, base, kind, len(target))
+	if err != nil || !bytes.Equal(plain, target) {
+		t.Errorf("Decode of %v = %d bytes, %v", kind, len(plain), err)
+	}
+}
+
 // golden is the example of docs/format.md.
 const golden = "01" + "0000" + "000100" + "000119" + "000100" + "0003100000" + "0003fdf2fc" + "0000" + "0000"
 
