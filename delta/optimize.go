@@ -20,6 +20,8 @@ import (
 
 // OptimizeOptions say how to optimize an archive.
 type OptimizeOptions struct {
+	// Names are the packages whose versions are looked at; none means all.
+	Names  []string
 	Effort codec.Effort
 	// Progress is told the bytes of files looked at; nil is allowed.
 	Progress cas.Counter
@@ -41,7 +43,7 @@ type OptimizeReport struct {
 // prunes. Interrupted, it keeps what it has finished, and the same call goes on.
 func Optimize(ctx context.Context, a *manifest.Archive, opts OptimizeOptions) (OptimizeReport, error) {
 	var report OptimizeReport
-	jobs, err := lineages(ctx, a)
+	jobs, err := lineages(ctx, a, opts.Names)
 	if err != nil {
 		return report, err
 	}
@@ -101,12 +103,14 @@ type derivedRelease struct {
 	target []cas.Ref
 }
 
-// lineages finds the releases of each file that has several.
-func lineages(ctx context.Context, a *manifest.Archive) ([]*releases, error) {
+// lineages finds the releases of each file that has several, in packages of those names,
+// or in all.
+func lineages(ctx context.Context, a *manifest.Archive, names []string) ([]*releases, error) {
 	versions, err := a.Versions(ctx)
 	if err != nil {
 		return nil, err
 	}
+	versions = slices.DeleteFunc(versions, func(v manifest.Version) bool { return len(names) > 0 && !slices.Contains(names, v.Ref.Name) })
 	slices.SortStableFunc(versions, func(x, y manifest.Version) int {
 		return cmp.Or(cmp.Compare(x.Ref.Name, y.Ref.Name), x.Added.Compare(y.Added), compareVersions(x.Ref.Version, y.Ref.Version))
 	})

@@ -57,7 +57,7 @@ func TestOptimizeLineages(t *testing.T) {
 		files{"bin/tool": rebuilt(1, 2), "new/lib.so": rebuilt(2, 1), "small": "abe", "other": bytesOf(11, 200<<10)},
 		files{"bin/tool": rebuilt(1, 3), "new/lib.so": rebuilt(2, 2), "small": "abf"},
 	)
-	all, err := lineages(t.Context(), a)
+	all, err := lineages(t.Context(), a, nil)
 	must(t, err)
 	var got []string
 	for _, r := range all {
@@ -71,6 +71,11 @@ func TestOptimizeLineages(t *testing.T) {
 	want := []string{"bin/tool bin/tool bin/tool bin/tool", "boot/6.1/linux-6.1.50 boot/6.1/linux-6.1.56", "old/lib.so new/lib.so new/lib.so", "other other other"}
 	if !slices.Equal(got, want) {
 		t.Errorf("lineages are %q, want %q", got, want)
+	}
+	other, err := Optimize(t.Context(), a, OptimizeOptions{Names: []string{"another"}})
+	must(t, err)
+	if other.Files != 0 {
+		t.Errorf("Optimize looked at %d files of another package", other.Files)
 	}
 	r, err := Optimize(t.Context(), a, OptimizeOptions{})
 	must(t, err)

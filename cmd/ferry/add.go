@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"ferry/cas"
+	"ferry/delta"
+	"ferry/delta/codec"
 	"ferry/manifest"
 	"ferry/manifest/tree"
 )
@@ -20,6 +22,7 @@ type addOptions struct {
 	asFile   bool
 	original bool
 	replace  bool
+	optimize bool
 }
 
 // originalSuffix is what the version of an archive itself has behind that of the tree
@@ -91,6 +94,7 @@ interrupted, the same command goes on with what was stored so far.` + "\n" + exi
 	o.register(cmd)
 	cmd.Flags().BoolVar(&o.asFile, "as-file", false, "keep an archive as one file, not as the tree in it")
 	cmd.Flags().BoolVar(&o.original, "original", false, "keep the archive itself, too, to give it back as it is")
+	cmd.Flags().BoolVar(&o.optimize, "optimize", false, "then store files of it as patches of earlier versions of NAME, as ferry optimize NAME does")
 	cmd.Flags().BoolVar(&o.replace, "replace", false, "let the version stand for this tree from now on, if it exists with another")
 	return cmd
 }
@@ -104,6 +108,8 @@ type addResult struct {
 	Version  manifest.Version   `json:"version"`
 	Warnings []manifest.Warning `json:"warnings,omitempty"`
 	Original *manifest.AddStats `json:"original,omitempty"` // of the archive itself
+
+	Optimized *delta.OptimizeReport `json:"optimized,omitempty"`
 }
 
 func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
@@ -152,11 +158,21 @@ func runAdd(ctx context.Context, a *app, o addOptions, args []string) error {
 		}
 	}
 	r.Manifest, r.Stats, r.Seconds = m.ID(), stats, time.Since(begun).Seconds()
+	if o.optimize {
+		report, err := optimize(ctx, a, archive, codec.Default, []string{ref.Name})
+		if err != nil {
+			return fmt.Errorf("%s is in the store; optimizing it: %w", r.Ref, err)
+		}
+		r.Optimized = &report
+	}
 	return a.print(r, func(w io.Writer) {
 		fmt.Fprintf(w, "%s: %s, %s; %s new in %s, %s stored (%s)\n", r.Ref, count(stats.Files, "file"), size(stats.Size),
 			size(stats.New.Size), count(int(stats.New.Chunks), "chunk"), size(stats.New.StoredBytes), rate(stats.Size, r.Seconds))
 		if r.Original != nil {
 			fmt.Fprintf(w, "the archive itself: %s new, %s stored\n", size(r.Original.New.Size), size(r.Original.New.StoredBytes))
+		}
+		if r.Optimized != nil {
+			printOptimized(w, *r.Optimized)
 		}
 		fmt.Fprintf(w, "manifest %s\n", r.Manifest)
 	})
