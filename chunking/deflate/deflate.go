@@ -27,13 +27,18 @@ var (
 )
 
 const (
-	version = 1
+	// version is of reconstructions by corrections; versionChoices of those by choices,
+	// where there would be many.
+	version        = 1
+	versionChoices = 2
 
 	// maxBlock bounds the tokens of a block, which are held in memory.
 	maxBlock = 4 << 20
 	// Corrections may take one byte of so many of the stream, and a few.
 	costShare = 12
 	costFree  = 256
+	// Choices may take one of so many.
+	choicesShare = 5
 )
 
 // Flags of a block's record. The lowest bit is the stream's for the last block, as
@@ -60,12 +65,23 @@ type Result struct {
 // may be io.Discard. Errors match [ErrStream], [ErrCostly], or come from r or w.
 // Memory is bounded, whatever the stream.
 func Decode(w io.Writer, r io.Reader) (Result, error) {
-	a := &analysis{in: newInflater(r), w: w}
+	a := &analysis{in: newInflater(r), w: w, share: choicesShare}
 	err := a.run()
 	if a.p != nil {
 		a.p.release()
 	}
-	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.out}, err
+	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.reconstruction()}, err
+}
+
+// reconstruction returns all that was noted.
+func (a *analysis) reconstruction() []byte {
+	if a.choices == nil {
+		return a.out
+	}
+	chosen := a.chosen.finish()
+	head := append([]byte(nil), a.head...)
+	head = binary.AppendUvarint(head, uint64(len(chosen)))
+	return append(append(head, chosen...), a.out...)
 }
 
 // analysis is one run of Decode.
@@ -73,9 +89,13 @@ type analysis struct {
 	in    *inflater
 	w     io.Writer
 	plain int64
-	out   []byte
+	head  []byte // version, encoder, usual; of version 1 in out
+	out   []byte // records of blocks
 
 	p       *predictor
+	choices *choices // of version 2
+	chosen  *rangeWriter
+	share   int64    // what is noted may take one byte of so many
 	primes  bool     // at flushes
 	usual   int      // tokens of a block
 	blocks  []*block // read and not yet compared
@@ -133,7 +153,7 @@ func (a *analysis) run() error {
 			}
 			tokens += len(seg.tokens)
 			// A block that waits takes more memory than its record will.
-			if cost := len(a.out) + 8*len(a.blocks); int64(cost) > a.in.used()/costShare+costFree+segmentTokens {
+			if cost := len(a.out) + 8*len(a.blocks); int64(cost) > a.in.used()/a.share+costFree+segmentTokens {
 				return ErrCostly
 			}
 		}
@@ -219,13 +239,73 @@ func (a *analysis) choose(sample []byte, all bool) error {
 			try(c)
 		}
 	}
-	if best < 0 {
-		return ErrCostly
+	// A correction takes about four bytes: where they are more than one percent, choices
+	// take fewer.
+	if best >= 0 && least <= int(a.in.used())/400+sureMisses {
+		a.p, a.share = newPredictor(encoders[best]), costShare
+		a.out = append(a.out, version, byte(best))
+		a.out = binary.AppendUvarint(a.out, uint64(a.usual))
+		return nil
 	}
-	a.p = newPredictor(encoders[best])
-	a.out = append(a.out, version, byte(best))
-	a.out = binary.AppendUvarint(a.out, uint64(a.usual))
+	return a.chooseUnknown(best, sample, all)
+}
+
+// sureMisses are so few that an encoder is the one, however short the stream.
+const sureMisses = 16
+
+// unknowns are the encoders that unknown ones are compared with: some of them choose much
+// as these do.
+var unknowns = []int{zlib15 + 8, zlib15 + 5, zlib15 + 3, zlib15 + 2, zlib15 + 0}
+
+// unknownTokens is how many tokens are coded to compare them.
+const unknownTokens = 16 << 10
+
+// chooseUnknown finds the encoder by which the sample's tokens take least.
+func (a *analysis) chooseUnknown(known int, sample []byte, all bool) error {
+	try := unknowns
+	if known >= 0 {
+		try = append([]int{known}, unknowns...)
+	}
+	best, least := -1, 0
+	for i, e := range try {
+		if cost := a.costOf(encoders[e], a.primes && i == 0, sample, all); best < 0 || cost < least {
+			best, least = i, cost
+		}
+	}
+	a.primes = a.primes && best == 0
+	a.p = newPredictor(encoders[try[best]])
+	a.chosen = newRangeWriter()
+	a.choices = newChoices(a.chosen)
+	a.head = append(a.head, versionChoices, byte(try[best]))
+	a.head = binary.AppendUvarint(a.head, uint64(a.usual))
 	return nil
+}
+
+// costOf returns the bytes that the first tokens of the sample take by choices.
+func (a *analysis) costOf(e encoder, primes bool, sample []byte, all bool) int {
+	p := newPredictor(e)
+	defer p.release()
+	p.feed(sample)
+	p.last = all
+	w := newRangeWriter()
+	c := newChoices(w)
+	tokens := unknownTokens
+	for _, b := range a.blocks {
+		from := p.pos
+		if ready, _ := b.begin(p, primes); !ready {
+			break
+		}
+		c.pass(p, from, p.pos-from)
+		for _, t := range b.tokens {
+			if tokens--; !p.ready(0) || tokens < 0 {
+				return len(w.out)
+			}
+			c.token(p, p.predict(), t)
+			c.pass(p, p.pos, t.size())
+			p.accept(t)
+		}
+	}
+	return len(w.out)
 }
 
 func bit(b bool) int {
@@ -267,9 +347,13 @@ func (a *analysis) compare() error {
 	for len(a.blocks) > 0 {
 		b := a.blocks[0]
 		if b.done == 0 {
+			from := a.p.pos
 			ready, forgot := b.begin(a.p, a.primes)
 			if !ready {
 				return nil
+			}
+			if a.choices != nil {
+				a.choices.pass(a.p, from, a.p.pos-from)
 			}
 			b.forgot = b.forgot || forgot
 		}
@@ -280,9 +364,14 @@ func (a *analysis) compare() error {
 			t := b.tokens[b.done]
 			b.done++
 			a.freq.add(t)
-			if a.p.predict() != t {
+			predicted := a.p.predict()
+			switch {
+			case a.choices != nil:
+				a.choices.token(a.p, predicted, t)
+				a.choices.pass(a.p, a.p.pos, t.size())
+			case predicted != t:
 				b.correct(t)
-			} else {
+			default:
 				b.since++
 			}
 			a.p.accept(t)
@@ -299,7 +388,10 @@ func (a *analysis) compare() error {
 	if len(a.blocks) > 0 {
 		cost += len(a.blocks[0].corrections)
 	}
-	if int64(cost) > a.in.used()/costShare+costFree {
+	if a.choices != nil {
+		cost += len(a.chosen.out)
+	}
+	if int64(cost) > a.in.used()/a.share+costFree {
 		return ErrCostly
 	}
 	return nil

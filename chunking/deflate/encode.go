@@ -71,12 +71,14 @@ type assembly struct {
 	w     io.Writer
 	feed  []byte
 
-	p      *predictor
-	usual  int
-	tokens []token
-	codes  blockCodes
-	given  *inflater // reads headers
-	out    bitWriter
+	p       *predictor
+	choices *choices // of version 2
+	chosen  *rangeReader
+	usual   int
+	tokens  []token
+	codes   blockCodes
+	given   *inflater // reads headers
+	out     bitWriter
 }
 
 func badReconstruction(reason string) error {
@@ -87,8 +89,9 @@ func (e *assembly) run() error {
 	if len(e.recon) < 2 {
 		return badReconstruction("cut off")
 	}
-	if e.recon[0] != version {
-		return badReconstruction(fmt.Sprintf("version %d, this program reads %d", e.recon[0], version))
+	format := e.recon[0]
+	if format != version && format != versionChoices {
+		return badReconstruction(fmt.Sprintf("version %d, this program reads up to %d", format, versionChoices))
 	}
 	if int(e.recon[1]) >= len(encoders) {
 		return badReconstruction(fmt.Sprintf("unknown encoder %d", e.recon[1]))
@@ -100,13 +103,22 @@ func (e *assembly) run() error {
 		return err
 	}
 	e.usual = usual
+	if format == versionChoices {
+		n, err := e.number(len(e.recon))
+		if err != nil || n > len(e.recon) {
+			return badReconstruction("cut off")
+		}
+		e.chosen = newRangeReader(e.recon[:n])
+		e.choices = newChoices(e.chosen)
+		e.recon = e.recon[n:]
+	}
 	for final := false; !final; {
 		if final, err = e.block(); err != nil {
 			return err
 		}
 	}
-	if len(e.recon) > 0 {
-		return badReconstruction("more bytes behind its end")
+	if len(e.recon) > 0 || e.chosen != nil && !e.chosen.ended() {
+		return badReconstruction("more bytes behind its end, or fewer")
 	}
 	if err := e.need(1); err != nil {
 		return err
@@ -225,6 +237,9 @@ func (e *assembly) stored(n int, pad byte) error {
 	e.out.put(uint64(n), 16)
 	e.out.put(uint64(^uint16(n)), 16)
 	e.out.out = append(e.out.out, e.p.buf[e.p.pos:e.p.pos+n]...)
+	if e.choices != nil {
+		e.choices.pass(e.p, e.p.pos, n)
+	}
 	e.p.skip(n)
 	return e.send(64 << 10)
 }
@@ -247,6 +262,9 @@ func (e *assembly) header() (bitString, error) {
 // predict makes the tokens of a block.
 func (e *assembly) predict(n int, corrected bool) (err error) {
 	corrections, next := 0, n
+	if corrected && e.choices != nil {
+		return badReconstruction("corrections beside choices")
+	}
 	if corrected {
 		if corrections, err = e.number(n); err != nil {
 			return err
@@ -281,6 +299,12 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 				}
 				next = i + 1 + gap
 			}
+		}
+		if e.choices != nil {
+			if t = e.choices.token(e.p, t, 0); t.size() > len(e.p.buf)-e.p.pos || e.chosen.behind {
+				return badReconstruction("a match beyond the end, or choices cut off")
+			}
+			e.choices.pass(e.p, e.p.pos, t.size())
 		}
 		e.tokens = append(e.tokens, t)
 		e.p.accept(t)
