@@ -239,9 +239,9 @@ func (a *analysis) choose(sample []byte, all bool) error {
 			try(c)
 		}
 	}
-	// A correction takes about four bytes: where they are more than one percent, choices
-	// take fewer.
-	if best >= 0 && least <= int(a.in.used())/400+sureMisses {
+	// A correction takes four bytes or more: where they are more than about half a percent,
+	// choices take fewer.
+	if best >= 0 && least <= int(a.in.used())/800+sureMisses {
 		a.p, a.share = newPredictor(encoders[best]), costShare
 		a.out = append(a.out, version, byte(best))
 		a.out = binary.AppendUvarint(a.out, uint64(a.usual))
