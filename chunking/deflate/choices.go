@@ -1,5 +1,7 @@
 package deflate
 
+import "sync"
+
 // choices codes the tokens of a stream whose encoder is not known, by what a known one
 // would have written in their place: whether that is right, and if not, what stands
 // there, where matches are looked up in the plain bytes. Bits are coded as LZMA does (a
@@ -36,7 +38,9 @@ type bitCoder interface {
 }
 
 func newChoices(bits bitCoder) *choices {
-	c := &choices{bits: bits}
+	c := allChoices.Get().(*choices)
+	clear(c.head[:]) // which leads to all that prev has
+	c.bits, c.history, c.at = bits, 0, 0
 	for _, list := range [][]prob{c.same[:], c.lengths[0][:], c.lengths[1][:], c.nearest[:]} {
 		for i := range list {
 			list[i] = evenProb
@@ -48,6 +52,15 @@ func newChoices(bits bitCoder) *choices {
 		}
 	}
 	return c
+}
+
+// allChoices are used again: their tables are large.
+var allChoices = sync.Pool{New: func() any { return new(choices) }}
+
+// release gives the choices back.
+func (c *choices) release() {
+	c.bits = nil
+	allChoices.Put(c)
 }
 
 // classOf sorts predicted tokens by how likely they are right.

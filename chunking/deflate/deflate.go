@@ -70,6 +70,9 @@ func Decode(w io.Writer, r io.Reader) (Result, error) {
 	if a.p != nil {
 		a.p.release()
 	}
+	if a.choices != nil {
+		defer a.choices.release()
+	}
 	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.reconstruction()}, err
 }
 
@@ -254,58 +257,35 @@ func (a *analysis) choose(sample []byte, all bool) error {
 const sureMisses = 16
 
 // unknowns are the encoders that unknown ones are compared with: some of them choose much
-// as these do.
-var unknowns = []int{zlib15 + 8, zlib15 + 5, zlib15 + 3, zlib15 + 2, zlib15 + 0}
+// as these do. The slowest comes last, and must be better by far.
+var unknowns = []int{zlib15 + 5, zlib15 + 3, zlib15 + 2, zlib15 + 0, zlib15 + 8}
 
-// unknownTokens is how many tokens are coded to compare them.
-const unknownTokens = 16 << 10
+// unknownTokens is how many tokens are looked at to compare them.
+const unknownTokens = 2048
 
-// chooseUnknown finds the encoder by which the sample's tokens take least.
+// chooseUnknown finds the encoder that is right about most of the sample's first tokens.
 func (a *analysis) chooseUnknown(known int, sample []byte, all bool) error {
-	try := unknowns
-	if known >= 0 {
-		try = append([]int{known}, unknowns...)
-	}
-	best, least := -1, 0
-	for i, e := range try {
-		if cost := a.costOf(encoders[e], a.primes && i == 0, sample, all); best < 0 || cost < least {
-			best, least = i, cost
+	best, primes := known, a.primes
+	if known < 0 {
+		least := 0
+		for _, e := range unknowns {
+			n := a.misses(encoders[e], false, sample, all, unknownTokens, unknownTokens)
+			if e == zlib15+8 {
+				n += n / 3
+			}
+			if best < 0 || n < least {
+				best, least = e, n
+			}
 		}
+		primes = false
 	}
-	a.primes = a.primes && best == 0
-	a.p = newPredictor(encoders[try[best]])
+	a.primes = primes
+	a.p = newPredictor(encoders[best])
 	a.chosen = newRangeWriter()
 	a.choices = newChoices(a.chosen)
-	a.head = append(a.head, versionChoices, byte(try[best]))
+	a.head = append(a.head, versionChoices, byte(best))
 	a.head = binary.AppendUvarint(a.head, uint64(a.usual))
 	return nil
-}
-
-// costOf returns the bytes that the first tokens of the sample take by choices.
-func (a *analysis) costOf(e encoder, primes bool, sample []byte, all bool) int {
-	p := newPredictor(e)
-	defer p.release()
-	p.feed(sample)
-	p.last = all
-	w := newRangeWriter()
-	c := newChoices(w)
-	tokens := unknownTokens
-	for _, b := range a.blocks {
-		from := p.pos
-		if ready, _ := b.begin(p, primes); !ready {
-			break
-		}
-		c.pass(p, from, p.pos-from)
-		for _, t := range b.tokens {
-			if tokens--; !p.ready(0) || tokens < 0 {
-				return len(w.out)
-			}
-			c.token(p, p.predict(), t)
-			c.pass(p, p.pos, t.size())
-			p.accept(t)
-		}
-	}
-	return len(w.out)
 }
 
 func bit(b bool) int {

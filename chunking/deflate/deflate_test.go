@@ -126,7 +126,7 @@ fs.writeSync(1, z.deflateRawSync(fs.readFileSync(process.argv[1]), {level: +proc
 				}
 				most := len(stream) / 200
 				if tool.name == "7z" { // whose choices are its own
-					most = len(stream) / 8
+					most = len(stream) / 5
 				}
 				if len(r.Reconstruction) > most {
 					t.Errorf("a reconstruction of %d bytes for a stream of %d, want at most %d", len(r.Reconstruction), len(stream), most)

@@ -17,6 +17,9 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	if e.p != nil {
 		e.p.release()
 	}
+	if e.choices != nil {
+		e.choices.release()
+	}
 	return err
 }
 
