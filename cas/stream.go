@@ -46,6 +46,10 @@ func (s *Store) Stream(ctx context.Context, keys iter.Seq[Digest]) iter.Seq2[[]b
 				return
 			}
 			for _, chunk := range job.chunks {
+				if err := ctx.Err(); err != nil { // what was read ahead is not given any more
+					yield(nil, err)
+					return
+				}
 				if !yield(chunk, nil) {
 					return
 				}
