@@ -67,7 +67,6 @@ func (s *Store) Stream(ctx context.Context, keys iter.Seq[Digest]) iter.Seq2[[]b
 
 // frameJob reads neighbouring keys that stand in the same frame.
 type frameJob struct {
-	at     frameID
 	keys   []ahead
 	done   chan struct{}
 	chunks [][]byte
@@ -126,12 +125,9 @@ func (s *Store) guessed(ctx context.Context, k ahead) []byte {
 	return nil
 }
 
-const (
-	// maxJobKeys bounds a job, should one key be repeated without end.
-	maxJobKeys = 1024
-	// lookAhead is how many keys are looked up before the first of them is read.
-	lookAhead = 1024
-)
+// lookAhead is how many keys are looked up before the first of them is read. It bounds a
+// job, too, should one key be repeated without end.
+const lookAhead = 1024
 
 // plan groups keys into jobs and hands them to emit until it returns false.
 func (s *Store) plan(ctx context.Context, keys iter.Seq[Digest], emit func(*frameJob) bool) {
@@ -164,10 +160,10 @@ func (s *Store) emitJobs(ctx context.Context, keys []ahead, emit func(*frameJob)
 	for len(keys) > 0 {
 		at := frameID{keys[0].e.Pack, keys[0].e.Frame}
 		n := 1
-		for n < min(len(keys), maxJobKeys) && at == (frameID{keys[n].e.Pack, keys[n].e.Frame}) {
+		for n < len(keys) && at == (frameID{keys[n].e.Pack, keys[n].e.Frame}) {
 			n++
 		}
-		if !emit(&frameJob{at: at, keys: keys[:n:n], done: make(chan struct{})}) {
+		if !emit(&frameJob{keys: keys[:n:n], done: make(chan struct{})}) {
 			return false
 		}
 		keys = keys[n:]

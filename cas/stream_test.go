@@ -68,7 +68,7 @@ func TestStreamOrder(t *testing.T) {
 		{"all", keys},
 		{"shuffled", shuffled},
 		{"repeated", slices.Concat(keys[:3], keys[:3], keys[2:3], keys[2:3], shuffled)},
-		{"one, again and again", slices.Repeat(keys[:1], 3*maxJobKeys+1)},
+		{"one, again and again", slices.Repeat(keys[:1], 3*lookAhead+1)},
 	} {
 		chunks, err := collect(open(t, m).Stream(t.Context(), slices.Values(test.keys)))
 		if err != nil {

@@ -1,10 +1,8 @@
 package delta
 
 import (
-	"cmp"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"ferry/cas"
 	"ferry/delta/codec"
@@ -282,8 +280,8 @@ func (w *planWriter) place(at sourcePlace) {
 		w.b = append(w.b, pathNone)
 		return
 	}
-	i, ok := slices.BinarySearchFunc(w.entries, at.path, func(e manifest.Entry, path string) int { return cmp.Compare(e.Path, path) })
-	if ok {
+	target := manifest.Manifest{Entries: w.entries}
+	if i, ok := target.Index(at.path); ok {
 		w.b = append(w.b, pathEntry)
 		w.step(&w.near.place, i)
 	} else {

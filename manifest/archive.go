@@ -83,7 +83,7 @@ func (a *Archive) recipe(ctx context.Context, digest cas.Digest, size int64) (*R
 }
 
 // recipeIn is recipe, and returns the chunks that hold a large recipe itself.
-func (a *Archive) recipeIn(ctx context.Context, digest cas.Digest, size int64) (*Recipe, []Run, error) {
+func (a *Archive) recipeIn(ctx context.Context, digest cas.Digest, size int64) (*Recipe, []cas.Digest, error) {
 	if digest == emptyDigest {
 		return &Recipe{Digest: digest}, nil, nil
 	}
@@ -121,7 +121,7 @@ const (
 )
 
 // unpackRecipe returns the recipe of a record, and the chunks that hold it.
-func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, []Run, error) {
+func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, []cas.Digest, error) {
 	d := fieldReader{b: body, what: "recipe record"}
 	switch form := d.byte(); form {
 	case recipeInline:
@@ -136,6 +136,7 @@ func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, []Run
 			return nil, nil, d.err
 		}
 		data := make([]byte, 0, s.Size)
+		var chunks []cas.Digest
 		for _, run := range s.Runs {
 			if run.Zero() {
 				data = append(data, make([]byte, run.Size)...)
@@ -146,9 +147,10 @@ func (a *Archive) unpackRecipe(ctx context.Context, body []byte) (*Recipe, []Run
 				return nil, nil, err
 			}
 			data = append(data, chunk...)
+			chunks = append(chunks, run.Key)
 		}
 		r, err := DecodeRecipe(data)
-		return r, s.Runs, err
+		return r, chunks, err
 	default:
 		return nil, nil, fmt.Errorf("%w: recipe record: unknown form %d", ErrInvalid, form)
 	}

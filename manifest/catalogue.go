@@ -275,11 +275,8 @@ func (a *Archive) liveFile(ctx context.Context, e Entry, chunk, record func(cas.
 	if err := record(e.Digest); err != nil {
 		return err
 	}
-	for _, part := range parts {
-		if part.Zero() {
-			continue
-		}
-		if err := chunk(part.Key); err != nil {
+	for _, key := range parts {
+		if err := chunk(key); err != nil {
 			return err
 		}
 	}

@@ -120,16 +120,14 @@ func (p *parser) entry() Entry {
 
 // digest takes the text form of a digest, without quotes.
 func (p *parser) digest() (d cas.Digest) {
-	if err := d.UnmarshalText(p.b[:min(len(p.b), digestText)]); err != nil {
+	text := p.b[:max(bytes.IndexByte(p.b, '"'), 0)]
+	if err := d.UnmarshalText(text); err != nil {
 		p.fail("a digest")
 		return d
 	}
-	p.b = p.b[digestText:]
+	p.b = p.b[len(text):]
 	return d
 }
-
-// digestText is the length of the text form of a digest in bytes.
-const digestText = len("blake3:") + 2*cas.DigestSize
 
 // time takes a time as Encode writes it, "2006-01-02T15:04:05Z", without quotes.
 func (p *parser) time() int64 {

@@ -453,11 +453,8 @@ func (in *ingest) hasFile(ctx context.Context, digest cas.Digest, size int64) (b
 			return false, err
 		}
 	}
-	for _, part := range parts {
-		if part.Zero() {
-			continue
-		}
-		if has, err := in.sink.Has(part.Key); !has || err != nil {
+	for _, key := range parts {
+		if has, err := in.sink.Has(key); !has || err != nil {
 			return false, err
 		}
 	}

@@ -167,9 +167,7 @@ func (a *analysis) run() error {
 			if !ended && tokens < sampleTokens && len(sample) < samplePlain {
 				continue
 			}
-			if err := a.choose(sample, ended); err != nil {
-				return err
-			}
+			a.choose(sample, ended)
 			a.p.feed(sample)
 			sample = nil
 		}
@@ -202,7 +200,7 @@ func (a *analysis) take(s *segment) error {
 }
 
 // choose finds the encoder that mispredicts the sample least.
-func (a *analysis) choose(sample []byte, all bool) error {
+func (a *analysis) choose(sample []byte, all bool) {
 	if len(a.blocks) > 1 {
 		a.usual = len(a.blocks[0].tokens)
 	}
@@ -245,12 +243,11 @@ func (a *analysis) choose(sample []byte, all bool) error {
 	// A correction takes four bytes or more: where they are more than about half a percent,
 	// choices take fewer.
 	if best >= 0 && least <= int(a.in.used())/800+sureMisses {
-		a.p, a.share = newPredictor(encoders[best]), costShare
-		a.out = append(a.out, version, byte(best))
-		a.out = binary.AppendUvarint(a.out, uint64(a.usual))
-		return nil
+		a.share = costShare
+		a.out = a.begin(version, best)
+		return
 	}
-	return a.chooseUnknown(best, sample, all)
+	a.chooseUnknown(best, sample, all)
 }
 
 // sureMisses are so few that an encoder is the one, however short the stream.
@@ -263,11 +260,11 @@ var unknowns = []int{zlib15 + 5, zlib15 + 3, zlib15 + 2, zlib15 + 0, zlib15 + 8}
 // unknownTokens is how many tokens are looked at to compare them.
 const unknownTokens = 2048
 
-// chooseUnknown finds the encoder that is right about most of the sample's first tokens.
-func (a *analysis) chooseUnknown(known int, sample []byte, all bool) error {
-	best, primes := known, a.primes
+// chooseUnknown takes the known encoder, or if that is negative, the one of unknowns that is
+// right about most of the sample's first tokens.
+func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
+	best, least := known, 0
 	if known < 0 {
-		least := 0
 		for _, e := range unknowns {
 			n := a.misses(encoders[e], false, sample, all, unknownTokens, unknownTokens)
 			if e == zlib15+8 {
@@ -277,15 +274,16 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) error {
 				best, least = e, n
 			}
 		}
-		primes = false
 	}
-	a.primes = primes
-	a.p = newPredictor(encoders[best])
 	a.chosen = newRangeWriter()
 	a.choices = newChoices(a.chosen)
-	a.head = append(a.head, versionChoices, byte(best))
-	a.head = binary.AppendUvarint(a.head, uint64(a.usual))
-	return nil
+	a.head = a.begin(versionChoices, best)
+}
+
+// begin takes an encoder, and returns what a reconstruction of that version begins with.
+func (a *analysis) begin(version byte, encoder int) []byte {
+	a.p = newPredictor(encoders[encoder])
+	return binary.AppendUvarint([]byte{version, byte(encoder)}, uint64(a.usual))
 }
 
 func bit(b bool) int {
