@@ -28,9 +28,11 @@ var (
 
 const (
 	// version is of reconstructions by corrections; versionChoices of those by choices,
-	// where there would be many.
+	// where there would be many; versionPieces of those by corrections to an encoder of
+	// pieces of one size.
 	version        = 1
 	versionChoices = 2
+	versionPieces  = 4
 
 	// maxBlock bounds the tokens of a block, which are held in memory.
 	maxBlock = 4 << 20
@@ -99,7 +101,7 @@ type analysis struct {
 	choices *choices // of version 2
 	chosen  *rangeWriter
 	share   int64    // what is noted may take one byte of so many
-	primes  bool     // at flushes
+	anew    restarts
 	usual   int      // tokens of a block
 	blocks  []*block // read and not yet compared
 	flushed bool     // the block read last was stored and empty
@@ -107,9 +109,17 @@ type analysis struct {
 	freq    frequencies // of the first block
 }
 
+// restarts are where an encoder begins anew, with what it wrote last as its dictionary:
+// at flushes, or at each multiple of piece plain bytes.
+type restarts struct {
+	flushes bool
+	piece   int64
+}
+
 // block is a block as it was read.
 type block struct {
 	kind   uint8
+	at     int64 // plain bytes before it
 	final  bool
 	whole  bool // all of it was read
 	pad    byte
@@ -147,13 +157,13 @@ func (a *analysis) run() error {
 		if ended {
 			seg = segment{}
 		} else {
-			a.plain += int64(len(seg.plain))
 			if _, err := a.w.Write(seg.plain); err != nil {
 				return err
 			}
 			if err := a.take(&seg); err != nil {
 				return err
 			}
+			a.plain += int64(len(seg.plain))
 			tokens += len(seg.tokens)
 			// A block that waits takes more memory than its record will.
 			if cost := len(a.out) + 8*len(a.blocks); int64(cost) > a.in.used()/a.share+costFree+segmentTokens {
@@ -184,7 +194,7 @@ func (a *analysis) take(s *segment) error {
 	if n := len(a.blocks); n > 0 && !a.blocks[n-1].whole {
 		b = a.blocks[n-1]
 	} else {
-		b = &block{kind: s.kind, header: bitString{append([]byte(nil), s.header.bytes...), s.header.n}, flushed: a.flushed}
+		b = &block{kind: s.kind, at: a.plain, header: bitString{append([]byte(nil), s.header.bytes...), s.header.n}, flushed: a.flushed}
 		a.blocks = append(a.blocks, b)
 	}
 	a.flushed = s.kind == kindStored && len(s.plain) == 0
@@ -204,24 +214,31 @@ func (a *analysis) choose(sample []byte, all bool) {
 	if len(a.blocks) > 1 {
 		a.usual = len(a.blocks[0].tokens)
 	}
+	anews := []restarts{{}}
+	if piece := a.pieces(); piece > 0 {
+		anews = append(anews, restarts{piece: piece})
+	}
 	flushes := slices.ContainsFunc(a.blocks, func(b *block) bool { return b.flushed })
+	if flushes {
+		anews = append(anews, restarts{flushes: true})
+	}
 	// First a few tokens for each encoder: most are out of the question soon.
 	type candidate struct {
 		encoder, misses int
-		primes          bool
+		anew            restarts
 	}
 	var fit []candidate
 	least := int(a.in.used())/(4*costShare) + 64 // a correction is of about four bytes
 	best := -1
 	try := func(c candidate) {
-		if n := a.misses(encoders[c.encoder], c.primes, sample, all, sampleTokens, least); n < least {
-			least, best, a.primes = n, c.encoder, c.primes
+		if n := a.misses(encoders[c.encoder], c.anew, sample, all, sampleTokens, least); n < least {
+			least, best, a.anew = n, c.encoder, c.anew
 		}
 	}
 	for _, g := range guesses {
-		for _, primes := range []bool{false, true}[:1+bit(flushes)] {
-			c := candidate{g, 0, primes}
-			c.misses = a.misses(encoders[g], primes, sample, all, firstTokens, firstMisses)
+		for _, anew := range anews {
+			c := candidate{g, 0, anew}
+			c.misses = a.misses(encoders[g], anew, sample, all, firstTokens, firstMisses)
 			switch {
 			case least == 0 || c.misses == firstMisses:
 			case c.misses == 0:
@@ -244,8 +261,15 @@ func (a *analysis) choose(sample []byte, all bool) {
 	// choices take fewer.
 	if best >= 0 && least <= int(a.in.used())/800+sureMisses {
 		a.share = costShare
-		a.out = a.begin(version, best)
+		if a.anew.piece > 0 {
+			a.out = binary.AppendUvarint(a.begin(versionPieces, best), uint64(a.anew.piece))
+		} else {
+			a.out = a.begin(version, best)
+		}
 		return
+	}
+	if a.anew.piece > 0 {
+		a.anew = restarts{flushes: flushes}
 	}
 	a.chooseUnknown(best, sample, all)
 }
@@ -266,7 +290,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 	best, least := known, 0
 	if known < 0 {
 		for _, e := range unknowns {
-			n := a.misses(encoders[e], false, sample, all, unknownTokens, unknownTokens)
+			n := a.misses(encoders[e], restarts{}, sample, all, unknownTokens, unknownTokens)
 			if e == zlib15+8 {
 				n += n / 3
 			}
@@ -283,6 +307,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 // begin takes an encoder, and returns what a reconstruction of that version begins with.
 func (a *analysis) begin(version byte, encoder int) []byte {
 	a.p = newPredictor(encoders[encoder])
+	a.p.piece = a.anew.piece
 	return binary.AppendUvarint([]byte{version, byte(encoder)}, uint64(a.usual))
 }
 
@@ -293,16 +318,36 @@ func bit(b bool) int {
 	return 0
 }
 
+// maxPiece bounds the size of pieces in bytes.
+const maxPiece = 1 << 30
+
+// usualPiece is how many plain bytes pigz gives each of its threads.
+const usualPiece = 128 << 10
+
+// pieces guesses of how many plain bytes the pieces are that were compressed side by side,
+// each up to a boundary of blocks, with no more than empty blocks behind it; 0 if there is
+// only one.
+func (a *analysis) pieces() int64 {
+	for _, b := range a.blocks {
+		empty := b.whole && b.kind != kindDynamic && len(b.tokens) == 0 && b.stored == 0
+		if b.at == usualPiece || b.at >= minPiece && empty && !b.final {
+			return b.at
+		}
+	}
+	return 0
+}
+
 // misses counts those of the first tokens of the sample that e would not have
-// written, up to limit; primes says that it begins anew at flushes.
-func (a *analysis) misses(e encoder, primes bool, sample []byte, all bool, tokens, limit int) int {
+// written, up to limit; anew says where it began anew.
+func (a *analysis) misses(e encoder, anew restarts, sample []byte, all bool, tokens, limit int) int {
 	p := newPredictor(e)
+	p.piece = anew.piece
 	defer p.release()
 	p.feed(sample)
 	p.last = all
 	n := 0
 	for _, b := range a.blocks {
-		if ready, _ := b.begin(p, primes); !ready {
+		if ready, _ := b.begin(p, anew.flushes); !ready {
 			return n
 		}
 		for _, t := range b.tokens {
@@ -326,7 +371,7 @@ func (a *analysis) compare() error {
 		b := a.blocks[0]
 		if b.done == 0 {
 			from := a.p.pos
-			ready, forgot := b.begin(a.p, a.primes)
+			ready, forgot := b.begin(a.p, a.anew.flushes)
 			if !ready {
 				return nil
 			}
@@ -377,13 +422,14 @@ func (a *analysis) compare() error {
 
 // begin moves p past the stored bytes of a block, or to its first token. It reports
 // whether p has all that this takes, and whether p forgot what is before the block.
-func (b *block) begin(p *predictor, primes bool) (ready, forgot bool) {
+func (b *block) begin(p *predictor, flushes bool) (ready, forgot bool) {
+	if !p.ready(b.stored) {
+		return false, false
+	}
+	p.beginPiece()
 	if b.kind == kindStored {
-		if !p.ready(b.stored) {
-			return false, false
-		}
 		p.skip(b.stored)
-		if primes && b.stored == 0 {
+		if flushes && b.stored == 0 {
 			p.prime()
 		}
 	}
@@ -443,7 +489,7 @@ func (a *analysis) note(b *block) {
 	if b.forgot {
 		flags |= flagForget
 	}
-	if b.kind == kindStored && b.stored == 0 && a.primes {
+	if b.kind == kindStored && b.stored == 0 && a.anew.flushes {
 		flags |= flagPrime
 	}
 	a.out = append(a.out, flags)

@@ -102,6 +102,9 @@ fs.writeSync(1, z.deflateRawSync(fs.readFileSync(process.argv[1]), {level: +proc
 			head int
 		}{
 			{"gzip", []string{"gzip", "-nc", fmt.Sprint("-", level), file}, 10},
+			{"pigz", []string{"pigz", "-nc", fmt.Sprint("-", level), file}, 10},
+			{"pigz, pieces of 64 KiB", []string{"pigz", "-nc", fmt.Sprint("-", level), "-b", "64", file}, 10},
+			{"pigz, each piece alone", []string{"pigz", "-nci", fmt.Sprint("-", level), file}, 10},
 			{"zip", []string{"sh", "-c", fmt.Sprintf("cd %s && zip -qXD -%d - plain | tail -c +36", filepath.Dir(file), level)}, 0},
 			{"python zlib", []string{"python3", "-c", python, file, fmt.Sprint(level), "8"}, 0},
 			{"python zlib, memLevel 9", []string{"python3", "-c", python, file, fmt.Sprint(level), "9"}, 0},

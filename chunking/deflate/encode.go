@@ -93,8 +93,8 @@ func (e *assembly) run() error {
 		return badReconstruction("cut off")
 	}
 	format := e.recon[0]
-	if format != version && format != versionChoices {
-		return badReconstruction(fmt.Sprintf("version %d, this program reads up to %d", format, versionChoices))
+	if format != version && format != versionChoices && format != versionPieces {
+		return badReconstruction(fmt.Sprintf("version %d is not known to this program", format))
 	}
 	if int(e.recon[1]) >= len(encoders) {
 		return badReconstruction(fmt.Sprintf("unknown encoder %d", e.recon[1]))
@@ -106,6 +106,13 @@ func (e *assembly) run() error {
 		return err
 	}
 	e.usual = usual
+	if format == versionPieces {
+		piece, err := e.number(maxPiece)
+		if err != nil || piece == 0 {
+			return badReconstruction("bad size of pieces")
+		}
+		e.p.piece = int64(piece)
+	}
 	if format == versionChoices {
 		n, err := e.number(len(e.recon))
 		if err != nil || n > len(e.recon) {
@@ -198,6 +205,10 @@ func (e *assembly) block() (final bool, err error) {
 			return false, err
 		}
 	}
+	if err := e.need(0); err != nil {
+		return false, err
+	}
+	e.p.beginPiece()
 	e.out.put(uint64(flags&7), 3)
 	if kind == kindStored {
 		if err := e.stored(n, pad); err != nil {

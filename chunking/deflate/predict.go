@@ -62,6 +62,8 @@ type predictor struct {
 	nextHead uint32 // chain at pos, where that is inserted and next unknown
 	hasHead  bool
 	primed   int // where prime was called last
+	dropped  int64 // plain bytes that stood before buf
+	piece    int64 // it begins anew at each multiple of so many plain bytes; 0: nowhere
 }
 
 // found is the best earlier match of a place; length is below minLen where there is none.
@@ -102,6 +104,7 @@ func (p *predictor) feed(plain []byte) {
 		p.pos -= drop
 		p.inserted -= drop
 		p.primed -= drop
+		p.dropped += int64(drop)
 		for i, v := range p.head {
 			p.head[i] = max(v, uint32(drop)) - uint32(drop)
 		}
@@ -326,15 +329,24 @@ func (p *predictor) prime() {
 		return
 	}
 	p.primed = p.pos
-	first := 0
-	if p.hash == hashGo {
-		first = 1
-	}
 	clear(p.head)
 	p.hasNext, p.hasHead = false, false
-	p.inserted = max(p.pos-windowSize, first)
+	p.inserted = max(p.pos-windowSize, p.first())
 	p.insertTo(p.pos)
 }
+
+// beginPiece primes the predictor where a piece begins.
+func (p *predictor) beginPiece() {
+	if p.piece > 0 && p.offset()%p.piece == 0 {
+		p.prime()
+	}
+}
+
+// offset returns how many plain bytes stand before pos.
+func (p *predictor) offset() int64 { return p.dropped + int64(p.pos-p.first()) }
+
+// first is the place in buf of the first plain byte.
+func (p *predictor) first() int { return bit(p.hash == hashGo) }
 
 // skip moves past n stored bytes.
 func (p *predictor) skip(n int) {
