@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -287,28 +288,34 @@ func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) 
 	asIs := node{size: r.Size(), name: at.name}
 	source := &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, r.Size())}
 	plain := &sniffer{s: s, left: at.budget}
-	result, err := deflate.Decode(plain, source)
+	beside := &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, r.Size())}
+	same := &comparer{r: beside}
+	result, err := deflate.Decode(plain, source, same)
 	content, spoolErr := plain.close()
 	if content != nil {
 		defer content.Close()
 	}
 	switch {
-	case source.err != nil: // reading failed, or ctx ended
-		return asIs, source.err
+	case source.err != nil || beside.err != nil: // reading failed, or ctx ended
+		return asIs, cmp.Or(source.err, beside.err)
 	case spoolErr != nil:
 		return asIs, spoolErr
 	case err != nil || result.Plain < minMember:
 		return asIs, nil
 	}
-	var again io.Reader
-	if content != nil {
-		again = io.NewSectionReader(s.watch(content), 0, content.Size())
-	} else {
-		again = flate.NewReader(io.NewSectionReader(r, 0, result.Coded))
+	if !result.Again {
+		var again io.Reader
+		if content != nil {
+			again = io.NewSectionReader(s.watch(content), 0, content.Size())
+		} else {
+			again = flate.NewReader(io.NewSectionReader(r, 0, result.Coded))
+		}
+		if err := deflate.Encode(same, again, result.Reconstruction); err != nil {
+			return asIs, ctx.Err()
+		}
 	}
-	same := &comparer{r: &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, result.Coded)}}
-	if err := deflate.Encode(same, again, result.Reconstruction); err != nil || !same.ended() {
-		return asIs, ctx.Err()
+	if same.n != result.Coded {
+		return asIs, nil
 	}
 	n := node{size: result.Coded, name: at.name, reconstruction: result.Reconstruction}
 	inner := node{size: result.Plain, name: at.name}
@@ -406,6 +413,7 @@ func (w *sniffer) close() (Content, error) {
 // comparer takes bytes that must be those of r.
 type comparer struct {
 	r   io.Reader
+	n   int64 // how many were the same
 	buf [16 << 10]byte
 }
 
@@ -421,14 +429,9 @@ func (c *comparer) Write(p []byte) (int, error) {
 			return at, errDiffers
 		}
 		at += n
+		c.n += int64(n)
 	}
 	return len(p), nil
-}
-
-// ended reports whether all of r was compared.
-func (c *comparer) ended() bool {
-	n, err := io.ReadFull(c.r, c.buf[:1])
-	return n == 0 && errors.Is(err, io.EOF)
 }
 
 // collector gathers what stands between members into streams.

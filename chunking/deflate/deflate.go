@@ -61,13 +61,22 @@ type Result struct {
 	Coded          int64  // size of the stream in bytes
 	Plain          int64  // size of what it decodes to
 	Reconstruction []byte // for Encode
+	// Again says that the stream was made again already, by what the reconstruction says.
+	Again bool
 }
 
 // Decode reads the stream at the front of r and writes its plain bytes to w, which
-// may be io.Discard. Errors match [ErrStream], [ErrCostly], or come from r or w.
+// may be io.Discard. Errors match [ErrStream], [ErrCostly], or come from r, w or again.
 // Memory is bounded, whatever the stream.
-func Decode(w io.Writer, r io.Reader) (Result, error) {
+//
+// If again is not nil, the stream is made again from the reconstruction on the way, where
+// that can be done with the predictions at hand, and written there: compare it with the
+// stream. Where it cannot, nothing is written, and [Result] says so.
+func Decode(w io.Writer, r io.Reader, again io.Writer) (Result, error) {
 	a := &analysis{in: newInflater(r), w: w, share: choicesShare}
+	if again != nil {
+		a.again = &assembly{w: again}
+	}
 	err := a.run()
 	if a.p != nil {
 		a.p.release()
@@ -75,7 +84,7 @@ func Decode(w io.Writer, r io.Reader) (Result, error) {
 	if a.choices != nil {
 		defer a.choices.release()
 	}
-	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.reconstruction()}, err
+	return Result{Coded: a.in.used(), Plain: a.plain, Reconstruction: a.reconstruction(), Again: a.again != nil && err == nil}, err
 }
 
 // reconstruction returns all that was noted.
@@ -107,6 +116,7 @@ type analysis struct {
 	flushed bool     // the block read last was stored and empty
 	codes   blockCodes
 	freq    frequencies // of the first block
+	again   *assembly   // makes the stream again; nil if that is not wanted, or cannot be done
 }
 
 // restarts are where an encoder begins anew, with what it wrote last as its dictionary:
@@ -128,6 +138,10 @@ type block struct {
 	stored int
 	// flushed says that the block before is stored and empty, as a flush leaves one.
 	flushed bool
+	// predicted and plain are kept to make the block again: what was predicted in place of
+	// its tokens, and the bytes of a stored block.
+	predicted []token
+	plain     []byte
 
 	done        int // tokens that were compared
 	forgot      bool
@@ -204,6 +218,9 @@ func (a *analysis) take(s *segment) error {
 	}
 	if s.kind == kindStored {
 		b.stored = len(s.plain)
+		if a.again != nil {
+			b.plain = append(b.plain, s.plain...)
+		}
 	}
 	b.whole, b.final, b.pad = s.last, s.final, s.pad
 	return nil
@@ -299,6 +316,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 			}
 		}
 	}
+	a.again = nil // choices are not read back before all are written
 	a.chosen = newRangeWriter()
 	a.choices = newChoices(a.chosen)
 	a.head = a.begin(versionChoices, best)
@@ -388,6 +406,9 @@ func (a *analysis) compare() error {
 			b.done++
 			a.freq.add(t)
 			predicted := a.p.predict()
+			if a.again != nil {
+				b.predicted = append(b.predicted, predicted)
+			}
 			switch {
 			case a.choices != nil:
 				a.choices.token(a.p, predicted, t)
@@ -402,7 +423,13 @@ func (a *analysis) compare() error {
 		if !b.whole {
 			break
 		}
+		at := len(a.out)
 		a.note(b)
+		if a.again != nil {
+			if err := a.again.known(b, a.usual, a.out[at:]); err != nil {
+				return err
+			}
+		}
 		a.freq = frequencies{}
 		a.blocks[0] = nil
 		a.blocks = a.blocks[1:]

@@ -64,10 +64,16 @@ func goDeflate(t testing.TB, plain []byte, level int) []byte {
 // roundTrip decodes a stream and makes it again.
 func roundTrip(t testing.TB, stream []byte) (Result, []byte) {
 	t.Helper()
-	var plain bytes.Buffer
-	r, err := Decode(&plain, bytes.NewReader(stream))
+	var plain, onTheWay bytes.Buffer
+	r, err := Decode(&plain, bytes.NewReader(stream), &onTheWay)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if choices := r.Reconstruction[0] == versionChoices; r.Again == choices {
+		t.Fatalf("made again on the way: %v", r.Again)
+	}
+	if r.Again && !bytes.Equal(onTheWay.Bytes(), stream[:r.Coded]) {
+		t.Fatalf("made %d bytes on the way that differ from the stream's %d", onTheWay.Len(), r.Coded)
 	}
 	want, err := io.ReadAll(flate.NewReader(bytes.NewReader(stream)))
 	if err != nil || !bytes.Equal(plain.Bytes(), want) || r.Plain != int64(len(want)) {
@@ -200,7 +206,7 @@ func TestEmptyBlocks(t *testing.T) {
 	empty := bytes.Repeat([]byte{0x82, 0x20, 0x08, 0x82, 0x20}, 1<<20) // fixed codes, the end, again and again
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := Decode(io.Discard, bytes.NewReader(empty)); err == nil {
+	if _, err := Decode(io.Discard, bytes.NewReader(empty), nil); err == nil {
 		t.Error("empty blocks without end give no error")
 	}
 	runtime.ReadMemStats(&after)
@@ -214,7 +220,7 @@ func TestReaders(t *testing.T) {
 	plain := text(300_000)
 	stream := goDeflate(t, plain, 6)
 	want, _ := roundTrip(t, stream)
-	got, err := Decode(io.Discard, iotest.OneByteReader(bytes.NewReader(stream)))
+	got, err := Decode(io.Discard, iotest.OneByteReader(bytes.NewReader(stream)), nil)
 	if err != nil || got.Coded != want.Coded || !bytes.Equal(got.Reconstruction, want.Reconstruction) {
 		t.Fatalf("read byte by byte: %d bytes, a reconstruction of %d: %v", got.Coded, len(got.Reconstruction), err)
 	}
@@ -223,7 +229,7 @@ func TestReaders(t *testing.T) {
 		t.Fatalf("made another stream from a slow reader: %v", err)
 	}
 	broken := errors.New("broken")
-	if _, err := Decode(io.Discard, io.MultiReader(bytes.NewReader(stream[:1000]), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+	if _, err := Decode(io.Discard, io.MultiReader(bytes.NewReader(stream[:1000]), iotest.ErrReader(broken)), nil); !errors.Is(err, broken) {
 		t.Errorf("a broken reader gives %v", err)
 	}
 	if err := Encode(io.Discard, io.MultiReader(bytes.NewReader(plain[:100_000]), iotest.ErrReader(broken)), want.Reconstruction); !errors.Is(err, broken) {
@@ -239,7 +245,7 @@ func TestUnknown(t *testing.T) {
 	for n := 1; n < 4<<20; n += tokens[len(tokens)-1].size() {
 		tokens = append(tokens, match(minMatch+rng.IntN(30), 1+rng.IntN(min(n, windowSize))))
 	}
-	if _, err := Decode(io.Discard, bytes.NewReader(fixedStream(tokens))); !errors.Is(err, ErrCostly) {
+	if _, err := Decode(io.Discard, bytes.NewReader(fixedStream(tokens)), nil); !errors.Is(err, ErrCostly) {
 		t.Errorf("got %v, want ErrCostly", err)
 	}
 }
@@ -306,7 +312,7 @@ func TestMalformed(t *testing.T) {
 		"stored size":       {0x01, 1, 0, 1, 0, 'x'},
 		"far":               {0x03 | 0x02<<3, 0x02},
 	} {
-		if _, err := Decode(io.Discard, bytes.NewReader(bad)); !errors.Is(err, ErrStream) {
+		if _, err := Decode(io.Discard, bytes.NewReader(bad), nil); !errors.Is(err, ErrStream) {
 			t.Errorf("%s: got %v, want ErrStream", name, err)
 		}
 	}
@@ -349,7 +355,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		var plain bytes.Buffer
-		r, err := Decode(&plain, bytes.NewReader(stream))
+		r, err := Decode(&plain, bytes.NewReader(stream), nil)
 		if err != nil {
 			if !errors.Is(err, ErrStream) && !errors.Is(err, ErrCostly) {
 				t.Fatal(err)
@@ -373,7 +379,7 @@ func FuzzDecode(f *testing.F) {
 func FuzzEncode(f *testing.F) {
 	plain := text(3000)
 	for _, level := range []int{0, 6, flate.HuffmanOnly} {
-		r, err := Decode(io.Discard, bytes.NewReader(goDeflate(f, plain, level)))
+		r, err := Decode(io.Discard, bytes.NewReader(goDeflate(f, plain, level)), nil)
 		if err != nil {
 			f.Fatal(err)
 		}

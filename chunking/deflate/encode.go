@@ -82,6 +82,20 @@ type assembly struct {
 	codes   blockCodes
 	given   *inflater // reads headers
 	out     bitWriter
+	block   *block // if its predictions are known: the one that is made again
+}
+
+// known makes a block again that an analysis has the predictions of, by its record.
+func (e *assembly) known(b *block, usual int, record []byte) error {
+	e.block, e.usual, e.recon = b, usual, record
+	final, err := e.next()
+	if err == nil && len(e.recon) > 0 {
+		err = badReconstruction("more bytes behind a block's record")
+	}
+	if err == nil && final {
+		err = e.send(0)
+	}
+	return err
 }
 
 func badReconstruction(reason string) error {
@@ -123,7 +137,7 @@ func (e *assembly) run() error {
 		e.recon = e.recon[n:]
 	}
 	for final := false; !final; {
-		if final, err = e.block(); err != nil {
+		if final, err = e.next(); err != nil {
 			return err
 		}
 	}
@@ -180,7 +194,8 @@ func (e *assembly) send(enough int) error {
 	return err
 }
 
-func (e *assembly) block() (final bool, err error) {
+// next makes the next block.
+func (e *assembly) next() (final bool, err error) {
 	flags, err := e.byte()
 	if err != nil {
 		return false, err
@@ -205,16 +220,18 @@ func (e *assembly) block() (final bool, err error) {
 			return false, err
 		}
 	}
-	if err := e.need(0); err != nil {
-		return false, err
+	if e.block == nil {
+		if err := e.need(0); err != nil {
+			return false, err
+		}
+		e.p.beginPiece()
 	}
-	e.p.beginPiece()
 	e.out.put(uint64(flags&7), 3)
 	if kind == kindStored {
 		if err := e.stored(n, pad); err != nil {
 			return false, err
 		}
-		if flags&flagPrime != 0 {
+		if flags&flagPrime != 0 && e.block == nil {
 			e.p.prime()
 		}
 		return final, nil
@@ -225,7 +242,7 @@ func (e *assembly) block() (final bool, err error) {
 			return false, err
 		}
 	}
-	if flags&flagForget != 0 {
+	if flags&flagForget != 0 && e.block == nil {
 		e.p.forget()
 	}
 	if err := e.predict(n, flags&flagCorrected != 0); err != nil {
@@ -242,14 +259,18 @@ func (e *assembly) block() (final bool, err error) {
 
 func (e *assembly) stored(n int, pad byte) error {
 	e.out.align(pad)
+	e.out.put(uint64(n), 16)
+	e.out.put(uint64(^uint16(n)), 16)
+	if e.block != nil {
+		e.out.out = append(e.out.out, e.block.plain...)
+		return e.send(64 << 10)
+	}
 	if err := e.need(n); err != nil {
 		return err
 	}
 	if len(e.p.buf)-e.p.pos < n {
 		return badReconstruction("there are fewer plain bytes")
 	}
-	e.out.put(uint64(n), 16)
-	e.out.put(uint64(^uint16(n)), 16)
 	e.out.out = append(e.out.out, e.p.buf[e.p.pos:e.p.pos+n]...)
 	if e.choices != nil {
 		e.choices.pass(e.p, e.p.pos, n)
@@ -292,17 +313,14 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 	}
 	e.tokens = e.tokens[:0]
 	for i := range n {
-		if !e.p.ready(0) {
-			if err := e.need(0); err != nil {
-				return err
-			}
+		var t token
+		if e.block != nil {
+			t = e.block.predicted[i]
+		} else if t, err = e.predicted(); err != nil {
+			return err
 		}
-		if e.p.pos >= len(e.p.buf) {
-			return badReconstruction("there are fewer plain bytes")
-		}
-		t := e.p.predict()
 		if i == next {
-			if t, err = e.correction(); err != nil {
+			if t, err = e.correction(i); err != nil {
 				return err
 			}
 			next = n
@@ -321,7 +339,9 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 			e.choices.pass(e.p, e.p.pos, t.size())
 		}
 		e.tokens = append(e.tokens, t)
-		e.p.accept(t)
+		if e.block == nil {
+			e.p.accept(t)
+		}
 	}
 	if corrections > 0 {
 		return badReconstruction("corrections behind the end of a block")
@@ -329,11 +349,27 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 	return nil
 }
 
-// correction reads what stands in place of a predicted token.
-func (e *assembly) correction() (token, error) {
+// predicted returns the token that is predicted next.
+func (e *assembly) predicted() (token, error) {
+	if !e.p.ready(0) {
+		if err := e.need(0); err != nil {
+			return 0, err
+		}
+	}
+	if e.p.pos >= len(e.p.buf) {
+		return 0, badReconstruction("there are fewer plain bytes")
+	}
+	return e.p.predict(), nil
+}
+
+// correction reads what stands in place of a predicted token, the i-th of its block.
+func (e *assembly) correction(i int) (token, error) {
 	n, err := e.number(maxMatch - minMatch + 1)
 	if err != nil {
 		return 0, err
+	}
+	if n == 0 && e.block != nil {
+		return literal(byte(e.block.tokens[i])), nil
 	}
 	if n == 0 {
 		return literal(e.p.buf[e.p.pos]), nil
@@ -343,7 +379,7 @@ func (e *assembly) correction() (token, error) {
 		return 0, err
 	}
 	t := match(n+minMatch-1, dist+1)
-	if t.length() > len(e.p.buf)-e.p.pos {
+	if e.block == nil && t.length() > len(e.p.buf)-e.p.pos {
 		return 0, badReconstruction("a match beyond the end")
 	}
 	return t, nil

@@ -30,7 +30,7 @@ func TestPipeline(t *testing.T) {
 			plain = make([]byte, n)
 		}
 		stream := goDeflate(t, plain, []int{6, 9, 4}[i%3])
-		r, err := Decode(io.Discard, bytes.NewReader(stream))
+		r, err := Decode(io.Discard, bytes.NewReader(stream), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -141,7 +141,7 @@ func (b *bench) encoder(name, input, file string) error {
 	stream := data[at : at+size]
 	begun := time.Now()
 	var plain bytes.Buffer
-	r, err := deflate.Decode(&plain, bytes.NewReader(stream))
+	r, err := deflate.Decode(&plain, bytes.NewReader(stream), nil)
 	analysis := time.Since(begun)
 	rate := func(d time.Duration) float64 { return float64(plain.Len()) / 1e6 / d.Seconds() }
 	if err != nil {
