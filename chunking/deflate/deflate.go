@@ -109,7 +109,7 @@ type analysis struct {
 	p       *predictor
 	choices *choices // of version 2
 	chosen  *rangeWriter
-	share   int64    // what is noted may take one byte of so many
+	share   int64 // what is noted may take one byte of so many
 	anew    restarts
 	usual   int      // tokens of a block
 	blocks  []*block // read and not yet compared

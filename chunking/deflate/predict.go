@@ -61,7 +61,7 @@ type predictor struct {
 	hasNext  bool
 	nextHead uint32 // chain at pos, where that is inserted and next unknown
 	hasHead  bool
-	primed   int // where prime was called last
+	primed   int   // where prime was called last
 	dropped  int64 // plain bytes that stood before buf
 	piece    int64 // it begins anew at each multiple of so many plain bytes; 0: nowhere
 }
