@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"ferry/cas"
-	"ferry/chunking/deflate"
+	"ferry/chunking/coded"
 	"ferry/manifest"
 	"ferry/manifest/place"
 )
@@ -108,7 +108,7 @@ func (a *applier) fillOrDiagnose(ctx context.Context, e manifest.Entry, w io.Wri
 	var window *windowError
 	var corrupt flate.CorruptInputError // of a member of the base
 	if errors.Is(err, place.ErrContent) || errors.As(err, &window) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) ||
-		errors.As(err, &corrupt) || errors.Is(err, deflate.ErrReconstruction) {
+		errors.As(err, &corrupt) || errors.Is(err, coded.ErrReconstruction) {
 		return a.diagnose(ctx, e, err)
 	}
 	return err

@@ -15,7 +15,7 @@ import (
 
 	"ferry/cas"
 	"ferry/cas/durable"
-	"ferry/chunking/deflate"
+	"ferry/chunking/coded"
 	"ferry/manifest"
 	"ferry/manifest/place"
 	"ferry/manifest/tree"
@@ -315,7 +315,8 @@ func (a *applier) ops(ctx context.Context, w io.Writer, ops []op, made *streamCa
 	if len(ops) == 1 && ops[0].kind != opDeflate {
 		return a.op(ctx, w, ops[0], true, made)
 	}
-	p := deflate.NewPipeline(w)
+	p := coded.NewPipeline(w)
+	p.Concurrent = true
 	defer func() { err = cmp.Or(p.Close(), err) }()
 	for _, o := range ops {
 		if o.kind == opDeflate {
@@ -323,7 +324,11 @@ func (a *applier) ops(ctx context.Context, w io.Writer, ops []op, made *streamCa
 			for _, inner := range o.inner {
 				plain += inner.size
 			}
-			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner, made) })
+			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error {
+				within := &streamCache{}
+				defer within.Close()
+				return a.ops(ctx, w, o.inner, within)
+			})
 		} else {
 			err = a.op(ctx, p, o, false, made)
 		}

@@ -116,7 +116,7 @@ type op struct {
 	off  int64 // in that
 	size int64
 
-	reconstruction []byte // opDeflate: for deflate.Encode
+	reconstruction []byte // opDeflate: for coded.Encode
 	inner          []op   // opDeflate: gives the plain bytes
 }
 

@@ -12,10 +12,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/compress/flate"
 	"github.com/zeebo/blake3"
 
 	"ferry/cas"
+	"ferry/chunking/coded"
 	"ferry/manifest/tree"
 )
 
@@ -195,7 +195,7 @@ func NewMembers(ctx context.Context, open func(ctx context.Context, path string)
 			if off > around.Size() {
 				return fmt.Errorf("%s: offset %d: %w", path, off, io.ErrUnexpectedEOF)
 			}
-			plain := flate.NewReader(&contextReader{ctx, io.NewSectionReader(around, off, around.Size()-off)})
+			plain := coded.NewReader(&contextReader{ctx, io.NewSectionReader(around, off, around.Size()-off)})
 			c, err = tree.Spool(plain, 0)
 			return err
 		})

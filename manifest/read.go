@@ -10,7 +10,7 @@ import (
 	"sort"
 
 	"ferry/cas"
-	"ferry/chunking/deflate"
+	"ferry/chunking/coded"
 	"ferry/manifest/tree"
 )
 
@@ -70,10 +70,10 @@ type builder struct {
 }
 
 func (b *builder) write(ctx context.Context, w io.Writer, layout []Op) (err error) {
-	p := deflate.NewPipeline(w)
+	p := coded.NewPipeline(w)
 	defer func() {
 		err = cmp.Or(p.Close(), err)
-		if errors.Is(err, deflate.ErrReconstruction) && !errors.Is(err, cas.ErrCorrupt) {
+		if errors.Is(err, coded.ErrReconstruction) && !errors.Is(err, cas.ErrCorrupt) {
 			err = fmt.Errorf("%w: %w", cas.ErrCorrupt, err)
 		}
 	}()

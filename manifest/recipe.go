@@ -65,7 +65,7 @@ type Op struct {
 	Off    int64 // Slice: offset in the stream, in bytes
 	Size   int64 // bytes of the file that it gives, at least 1
 
-	Reconstruction []byte // Deflate: for deflate.Encode
+	Reconstruction []byte // Deflate: for coded.Encode
 	Inner          []Op   // Deflate: gives the plain bytes
 }
 

@@ -12,7 +12,7 @@ import (
 	"io"
 	"slices"
 
-	"github.com/klauspost/compress/flate"
+	"ferry/chunking/coded"
 )
 
 // Layout is how a file's bytes come out of streams.
@@ -172,7 +172,7 @@ func (w *walk) part(r io.Reader, p Part) error {
 		return nil
 	}
 	if p.Deflated() {
-		return w.plain(flate.NewReader(r), p.Inner)
+		return w.plain(coded.NewReader(r), p.Inner)
 	}
 	size := w.layout.Streams[p.Stream].Size
 	if p.Size == size {

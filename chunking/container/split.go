@@ -12,8 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/flate"
-
+	"ferry/chunking/coded"
 	"ferry/chunking/deflate"
 	"ferry/chunking/disk"
 )
@@ -308,7 +307,7 @@ func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) 
 		if content != nil {
 			again = io.NewSectionReader(s.watch(content), 0, content.Size())
 		} else {
-			again = flate.NewReader(io.NewSectionReader(r, 0, result.Coded))
+			again = coded.NewReader(io.NewSectionReader(r, 0, result.Coded))
 		}
 		if err := deflate.Encode(same, again, result.Reconstruction); err != nil {
 			return asIs, ctx.Err()

@@ -23,50 +23,6 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	return err
 }
 
-// EncodeFrom is Encode for plain bytes that write writes, which runs on a goroutine
-// of its own. It returns an error, too, when the stream is not of size bytes.
-func EncodeFrom(w io.Writer, size int64, reconstruction []byte, write func(io.Writer) error) error {
-	r, plain := io.Pipe()
-	written := make(chan error, 1)
-	go func() {
-		err := write(plain)
-		plain.CloseWithError(err)
-		written <- err
-	}()
-	limited := &limitedWriter{w, size}
-	err := Encode(limited, r, reconstruction)
-	r.CloseWithError(err)
-	if failed := <-written; err == nil {
-		err = failed
-	}
-	if err == nil {
-		err = limited.ended()
-	}
-	return err
-}
-
-// limitedWriter takes no more than left bytes.
-type limitedWriter struct {
-	w    io.Writer
-	left int64
-}
-
-func (l *limitedWriter) Write(p []byte) (int, error) {
-	if int64(len(p)) > l.left {
-		return 0, badReconstruction("it gives more bytes than it should")
-	}
-	n, err := l.w.Write(p)
-	l.left -= int64(n)
-	return n, err
-}
-
-func (l *limitedWriter) ended() error {
-	if l.left > 0 {
-		return badReconstruction(fmt.Sprintf("it gives %d bytes less than it should", l.left))
-	}
-	return nil
-}
-
 // assembly is one run of Encode.
 type assembly struct {
 	recon []byte // what is left of it

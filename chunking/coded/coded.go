@@ -1,0 +1,80 @@
+// Package coded makes coded streams again from their plain bytes, bit for bit: members
+// of container files, as a layout has them. How, a reconstruction says, which package
+// deflate or another of the coders gave; its first byte tells which (docs/format.md,
+// "Reconstruction").
+package coded
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/flate"
+
+	"ferry/chunking/deflate"
+)
+
+// ErrReconstruction says that a reconstruction is malformed, or of other bytes.
+var ErrReconstruction = errors.New("a member cannot be made again")
+
+// Encode writes the stream that the reconstruction makes of the plain bytes that src
+// gives, all and no more. Errors match [ErrReconstruction], or come from src or w. A
+// reconstruction of other plain bytes gives another stream or an error: compare the
+// result's digest. Memory is bounded.
+func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
+	err := deflate.Encode(w, src, reconstruction)
+	if errors.Is(err, deflate.ErrReconstruction) {
+		err = fmt.Errorf("%w: %w", ErrReconstruction, err)
+	}
+	return err
+}
+
+// NewReader returns the plain bytes of the coded stream at the front of r. Which coder
+// it is of, its first bytes tell.
+func NewReader(r io.Reader) io.Reader {
+	return flate.NewReader(r)
+}
+
+// encodeFrom is Encode for plain bytes that write writes, which runs on a goroutine
+// of its own. It returns an error, too, when the stream is not of size bytes.
+func encodeFrom(w io.Writer, size int64, reconstruction []byte, write func(io.Writer) error) error {
+	r, plain := io.Pipe()
+	written := make(chan error, 1)
+	go func() {
+		err := write(plain)
+		plain.CloseWithError(err)
+		written <- err
+	}()
+	limited := &limitedWriter{w, size}
+	err := Encode(limited, r, reconstruction)
+	r.CloseWithError(err)
+	if failed := <-written; err == nil {
+		err = failed
+	}
+	if err == nil {
+		err = limited.ended()
+	}
+	return err
+}
+
+// limitedWriter takes no more than left bytes.
+type limitedWriter struct {
+	w    io.Writer
+	left int64
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	if int64(len(p)) > l.left {
+		return 0, fmt.Errorf("%w: it gives more bytes than it should", ErrReconstruction)
+	}
+	n, err := l.w.Write(p)
+	l.left -= int64(n)
+	return n, err
+}
+
+func (l *limitedWriter) ended() error {
+	if l.left > 0 {
+		return fmt.Errorf("%w: it gives %d bytes less than it should", ErrReconstruction, l.left)
+	}
+	return nil
+}
