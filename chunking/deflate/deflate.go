@@ -358,6 +358,9 @@ func (a *analysis) pieces() int64 {
 // misses counts those of the first tokens of the sample that e would not have
 // written, up to limit; anew says where it began anew.
 func (a *analysis) misses(e encoder, anew restarts, sample []byte, all bool, tokens, limit int) int {
+	if e.hash == hashFast && !all && len(sample) < fastPiece+fastPiece/2 {
+		return limit // there is too little of it to tell
+	}
 	p := newPredictor(e)
 	p.piece = anew.piece
 	defer p.release()

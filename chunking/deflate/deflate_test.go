@@ -147,8 +147,8 @@ fs.writeSync(1, z.deflateRawSync(fs.readFileSync(process.argv[1]), {level: +proc
 
 // TestGo takes apart what Go's encoder writes.
 func TestGo(t *testing.T) {
-	plain := text(400_000)
-	for level := 2; level <= 9; level++ {
+	plain := bytes.Join([][]byte{text(400_000), noise(100_000), make([]byte, 90_000), text(70_000)}, nil)
+	for level := 1; level <= 9; level++ {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {
 			stream := goDeflate(t, plain, level)
 			r, _ := roundTrip(t, stream)
@@ -346,16 +346,16 @@ func FuzzDecode(f *testing.F) {
 		f.Add(goDeflate(f, text(3000), level))
 		f.Add(goDeflate(f, append(noise(300), text(300)...), level))
 	}
-	for _, name := range []string{"7zip", "zopfli"} {
-		stream, err := os.ReadFile(filepath.Join("testdata", "v2", name+".deflate"))
+	for _, name := range []string{"v2/7zip", "v2/zopfli", "v4/pigz-2"} {
+		stream, err := os.ReadFile(filepath.Join("testdata", name+".deflate"))
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(stream)
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		var plain bytes.Buffer
-		r, err := Decode(&plain, bytes.NewReader(stream), nil)
+		var plain, onTheWay bytes.Buffer
+		r, err := Decode(&plain, bytes.NewReader(stream), &onTheWay)
 		if err != nil {
 			if !errors.Is(err, ErrStream) && !errors.Is(err, ErrCostly) {
 				t.Fatal(err)
@@ -373,6 +373,9 @@ func FuzzDecode(f *testing.F) {
 		if !bytes.Equal(again.Bytes(), stream[:r.Coded]) {
 			t.Fatal("made another stream")
 		}
+		if r.Again && !bytes.Equal(onTheWay.Bytes(), stream[:r.Coded]) {
+			t.Fatal("made another stream on the way")
+		}
 	})
 }
 
@@ -386,6 +389,8 @@ func FuzzEncode(f *testing.F) {
 		f.Add(plain, r.Reconstruction)
 	}
 	f.Add(plain, append([]byte{versionChoices, 8, 0, 100}, noise(300)...))
+	f.Add(plain, append([]byte{version, goFast, 0, 8}, noise(30)...))
+	f.Add(text(300_000), []byte{versionPieces, goFast, 0x80, 0x80, 4, 0x80, 0x80, 1, 2, 2, 3})
 	f.Fuzz(func(t *testing.T, plain, reconstruction []byte) {
 		if err := Encode(io.Discard, bytes.NewReader(plain), reconstruction); err != nil && !errors.Is(err, ErrReconstruction) {
 			t.Fatal(err)

@@ -49,7 +49,8 @@ var encoders = func() (all []encoder) {
 		}
 		all = append(all, e)
 	}
-	return append(all, encoder{greedy: true, hashBits: 8}) // Huffman codes only
+	return append(all, encoder{greedy: true, hashBits: 8}, // Huffman codes only
+		encoder{hash: hashFast}) // Go's level 1
 }()
 
 // Where families begin in encoders.
@@ -60,6 +61,7 @@ const (
 	zlibMu = 27
 	golang = 36
 	noLZ77 = 44
+	goFast = 45
 )
 
 // guesses are the encoders in the order in which they are tried.
@@ -69,5 +71,5 @@ var guesses = []int{
 	zlib16 + 5, zlib16 + 8, zlib16 + 0, zlib16 + 6, zlib16 + 7, zlib16 + 4, zlib16 + 3, zlib16 + 2, zlib16 + 1,
 	golang + 7, golang + 6, golang + 5, golang + 2, golang + 1, golang + 0,
 	zlibMu + 0, zlibMu + 7, zlibMu + 6, zlibMu + 4, zlibMu + 3, zlibMu + 2, zlibMu + 1,
-	zlibCR + 5, zlibCR + 8, zlibCR + 0, zlibCR + 7, zlibCR + 6, zlibCR + 4, zlibCR + 3, zlibCR + 2, zlibCR + 1, noLZ77,
+	zlibCR + 5, zlibCR + 8, zlibCR + 0, zlibCR + 7, zlibCR + 6, zlibCR + 4, zlibCR + 3, zlibCR + 2, zlibCR + 1, noLZ77, goFast,
 }

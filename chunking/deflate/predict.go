@@ -15,6 +15,7 @@ const (
 	hashCRC4                    // CRC-32C of four bytes: the same below level 6
 	hashGo                      // four bytes, multiplied: Go's compress/flate
 	hashMul                     // four bytes, multiplied: zlib in Chromium and Node.js since 2022
+	hashFast                    // none: see fast
 )
 
 // encoder describes how an encoder of the LZ77 kind with hash chains chooses its
@@ -51,6 +52,7 @@ type predictor struct {
 	pos  int
 	last bool // the stream ends with buf
 
+	fast  *fast // of Go's level 1
 	table *[1 << maxHashBits]uint32
 	head  []uint32            // of table
 	prev  *[windowSize]uint16 // how far before it the one before in the chain is; 0: too far
@@ -71,9 +73,16 @@ type found struct{ length, dist int }
 
 func newPredictor(e encoder) *predictor {
 	p := predictors.Get().(*predictor)
-	*p = predictor{encoder: e, table: p.table, buf: p.buf[:0], prev: p.prev, shift: (e.hashBits + 2) / 3}
+	*p = predictor{encoder: e, fast: p.fast, table: p.table, buf: p.buf[:0], prev: p.prev, shift: (e.hashBits + 2) / 3}
 	p.head = p.table[:1<<e.hashBits]
 	clear(p.head)
+	if e.hash == hashFast {
+		if p.fast == nil {
+			p.fast = new(fast)
+		}
+		p.fast.reset()
+		return p
+	}
 	if e.hash == hashGo { // which matches the first byte, too
 		p.buf = append(p.buf, 0)
 		p.pos, p.inserted = 1, 1
@@ -99,7 +108,11 @@ const slideAt = 512 << 10
 // feed gives bytes to come.
 func (p *predictor) feed(plain []byte) {
 	if p.pos > slideAt {
-		drop := (p.pos - windowSize - 1024) / windowSize * windowSize // so that prev stays where it is
+		keep := windowSize + 1024
+		if p.hash == hashFast {
+			keep += fastPiece
+		}
+		drop := (p.pos - keep) / windowSize * windowSize // so that prev stays where it is
 		p.buf = p.buf[:copy(p.buf, p.buf[drop:])]
 		p.pos -= drop
 		p.inserted -= drop
@@ -117,6 +130,9 @@ func (p *predictor) feed(plain []byte) {
 
 // ready reports whether n bytes from pos on can be predicted or skipped.
 func (p *predictor) ready(n int) bool {
+	if p.hash == hashFast {
+		n += fastPiece
+	}
 	return p.last || len(p.buf)-p.pos >= n+margin
 }
 
@@ -181,6 +197,9 @@ func (p *predictor) insert(i int) uint32 {
 
 // insertTo inserts all positions below end.
 func (p *predictor) insertTo(end int) {
+	if p.hash == hashFast {
+		return
+	}
 	for i := p.inserted; i < end; i++ {
 		p.insert(i)
 	}
@@ -270,6 +289,9 @@ func (p *predictor) take(pos int, head uint32, pending int) found {
 // predict returns the token that the encoder would write at pos. The stream must
 // not be at its end.
 func (p *predictor) predict() token {
+	if p.hash == hashFast {
+		return p.predictFast()
+	}
 	m := p.next
 	if !p.hasNext {
 		head := p.nextHead
@@ -294,10 +316,25 @@ func (p *predictor) predict() token {
 	return match(m.length, m.dist)
 }
 
+// predictFast is predict for Go's level 1.
+func (p *predictor) predictFast() token {
+	p.fastTo(p.offset() + 1)
+	return p.fast.at(p.offset(), p.buf[p.pos])
+}
+
+// fastTo goes on to the piece in which the byte before an offset lies.
+func (p *predictor) fastTo(off int64) {
+	for p.fast.end < off {
+		from := p.pos - int(p.offset()-p.fast.end)
+		p.fast.next(p.buf[from:min(from+fastPiece, len(p.buf))])
+	}
+}
+
 // accept moves past the token that was written.
 func (p *predictor) accept(t token) {
 	n := t.size()
 	switch {
+	case p.hash == hashFast:
 	case !t.isMatch():
 		if p.inserted == p.pos { // a correction: nothing was looked for
 			p.insert(p.pos)
@@ -353,4 +390,7 @@ func (p *predictor) skip(n int) {
 	p.hasNext, p.hasHead = false, false
 	p.insertTo(p.pos + n)
 	p.pos += n
+	if p.hash == hashFast {
+		p.fastTo(p.offset())
+	}
 }
