@@ -175,6 +175,23 @@ func makeAr(files ...file) []byte {
 	return b
 }
 
+func makeCpio(files ...file) []byte {
+	var b []byte
+	for i, f := range append(files, file{name: cpioTrailer}) {
+		b = fmt.Appendf(b, "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", i, 0o100644, 0, 0, 1, 0, len(f.data), 0, 0, 0, 0, len(f.name)+1, 0)
+		b = append(b, f.name...)
+		b = append(b, "\x00\x00\x00\x00"[:4-(110+len(f.name))%4]...)
+		b = append(b, f.data...)
+		for len(b)%4 > 0 {
+			b = append(b, 0)
+		}
+	}
+	for len(b)%512 > 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
 func TestSplit(t *testing.T) {
 	a, b, n := text(1, 50_000), text(2, 70_001), noise(3, 30_000)
 	long := strings.Repeat("d/", 120) + "long"
@@ -193,6 +210,8 @@ func TestSplit(t *testing.T) {
 		{"gzip of two members", append(makeGzip(t, a), makeGzip(t, b)...), nil},
 		{"ar", makeAr(file{"debian-binary", []byte("2.0\n")}, file{"control.tar.gz", makeGzip(t, makeTar(t, file{"./control", b}))}, file{"data.tar.xz", n}),
 			map[string][]byte{"control.tar.gz!control": b, "data.tar.xz": n}},
+		{"cpio", makeCpio(file{"./a", a}, file{"dir/b", b}), map[string][]byte{"a": a, "dir/b": b}},
+		{"initial file system", append(makeCpio(file{"kernel/microcode", n}), makeGzip(t, makeCpio(file{"init", a}))...), map[string][]byte{"kernel/microcode": n, "next!init": a}},
 		{"image", makeTar(t, file{"blobs/sha256/1", makeGzip(t, makeTar(t, file{"etc/a", a}))}, file{"index.json", b}), map[string][]byte{"blobs/sha256/1!etc/a": a, "index.json": b}},
 		{"bytes before and behind", append(makeZip(t, zip.Deflate, file{"a", a}), noise(4, 1000)...), map[string][]byte{"a": a}},
 	} {
@@ -359,6 +378,8 @@ func TestTools(t *testing.T) {
 		"tar --format=v7 -cf out.tar one.txt two.txt three.bin",
 		"tar -czf out.tgz one.txt two.txt three.bin",
 		"ar rc out.a one.txt two.txt three.bin",
+		"cpio -o -H newc -O out.cpio",
+		"cpio -o -H crc -O out.cpio",
 	} {
 		t.Run(tool, func(t *testing.T) {
 			args := strings.Fields(tool)
@@ -367,6 +388,7 @@ func TestTools(t *testing.T) {
 			}
 			cmd := exec.Command(args[0], args[1:]...)
 			cmd.Dir = dir
+			cmd.Stdin = strings.NewReader("one.txt\ntwo.txt\nthree.bin\n") // for cpio
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
@@ -394,6 +416,7 @@ func FuzzSplit(f *testing.F) {
 		makeGzip(f, makeTar(f, file{"a", a})),
 		makeTar(f, file{"a", a}, file{strings.Repeat("long/", 40) + "a", a}),
 		makeAr(file{"a", a}, file{"b.gz", makeGzip(f, a)}),
+		append(makeCpio(file{"a", a}), makeGzip(f, a)...),
 	} {
 		f.Add(seed)
 	}

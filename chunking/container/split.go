@@ -63,6 +63,8 @@ func recogniserOf(head []byte) recogniser {
 		return arMembers
 	case isTar(head):
 		return tarMembers
+	case isCpio(head):
+		return cpioMembers
 	case disk.Recognise(head):
 		return diskMembers
 	}
