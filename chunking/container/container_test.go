@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -18,6 +19,8 @@ import (
 	"testing"
 
 	"ferry/chunking/deflate"
+	"ferry/chunking/disk"
+	"ferry/chunking/disk/disktest"
 )
 
 // text returns n bytes that compress.
@@ -356,6 +359,56 @@ func TestErrors(t *testing.T) {
 	err = l.Read(bytes.NewReader(file[:len(file)/2]), func(_ int, r io.Reader) error { _, err := io.Copy(io.Discard, r); return err })
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("half of the file gives %v", err)
+	}
+}
+
+// TestFree finds whole Debian packages in what is left of deleted files, and no others.
+func TestFree(t *testing.T) {
+	deb := makeAr(file{"debian-binary", []byte("2.0\n")}, file{"control.tar.gz", makeGzip(t, makeTar(t, file{"./control", text(1, 6000)}))},
+		file{"data.tar.gz", makeGzip(t, makeTar(t, file{"./usr/bin/a", text(2, 5000)}))})
+	image := disktest.Target(t)
+	// A run of free blocks with a package in it, whole, and one more that is cut off.
+	streams, err := disk.Split(t.Context(), bytes.NewReader(image), int64(len(image)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var room disk.Range
+	for _, s := range streams {
+		for _, g := range s.Ranges {
+			if disk.IsFree(s.Name) && g.Size > room.Size {
+				room = g
+			}
+		}
+	}
+	if room.Size < int64(len(deb))+5000 {
+		t.Fatalf("the longest free run has %d bytes", room.Size)
+	}
+	run := image[room.Off : room.Off+room.Size]
+	for i := range run {
+		run[i] = 'x' // zeros are not claimed
+	}
+	copy(run[1000:], arMagic) // not at the start of a block
+	copy(run[1024:], deb)
+	copy(run[room.Size-1024:], deb)
+	l, err := Split(t.Context(), bytes.NewReader(image), int64(len(image)), options)
+	if err != nil || l == nil {
+		t.Fatal(l, err)
+	}
+	found := map[string]string{}
+	err = l.ReadAt(bytes.NewReader(image), func(i int, r io.Reader) error {
+		name := l.Streams[i].Name
+		if _, within, ok := strings.Cut(name, fmt.Sprintf(", package at %#x", room.Off+1024)); ok && disk.IsFree(name) {
+			data, err := io.ReadAll(r)
+			found[within] = string(data)
+			return err
+		} else if strings.Contains(name, ", package") {
+			t.Errorf("there is %s", name)
+		}
+		return nil
+	})
+	want := map[string]string{"!control.tar.gz!control": string(text(1, 6000)), "!data.tar.gz!usr/bin/a": string(text(2, 5000))}
+	if err != nil || !maps.Equal(found, want) {
+		t.Errorf("found %d members, want %d: %v", len(found), len(want), err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -249,11 +250,17 @@ func diskMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, at
 		}
 		return nil, nil // no image that we know; what reading says is kept apart
 	}
-	var members []member
+	members, err := deletedDebs(ctx, r, streams)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range streams {
 		if len(s.Ranges) == 1 {
 			// What is left of deleted files may begin like a container, and is none.
 			members = append(members, member{off: s.Ranges[0].Off, size: s.Ranges[0].Size, name: s.Name, opaque: disk.IsFree(s.Name)})
+			continue
+		}
+		if len(s.Ranges) == 0 {
 			continue
 		}
 		whole := &scattered{name: at.inside(s.Name).name}
@@ -277,6 +284,107 @@ func diskMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, at
 		all = append(all, zeros(end, size))
 	}
 	return all, nil
+}
+
+// deletedDebs takes whole Debian packages out of the streams of free blocks, where an upgrade
+// leaves many: they are members, too. Streams may have no ranges then.
+func deletedDebs(ctx context.Context, r io.ReaderAt, streams []disk.Stream) ([]member, error) {
+	type run struct {
+		disk.Range
+		stream string
+	}
+	var free []run
+	for _, s := range streams {
+		if disk.IsFree(s.Name) {
+			for _, g := range s.Ranges {
+				free = append(free, run{g, s.Name})
+			}
+		}
+	}
+	slices.SortFunc(free, func(a, b run) int { return cmp.Compare(a.Off, b.Off) })
+	var debs []member
+	for i := 0; i < len(free); {
+		g := free[i]
+		for i++; i < len(free) && free[i].Off == g.Off+g.Size; i++ {
+			g.Size += free[i].Size
+		}
+		found, err := debsIn(ctx, r, g.Range, g.stream)
+		if err != nil {
+			return nil, err
+		}
+		debs = append(debs, found...)
+	}
+	for i, s := range streams {
+		if !disk.IsFree(s.Name) || len(debs) == 0 {
+			continue
+		}
+		var left []disk.Range
+		for _, g := range s.Ranges {
+			k, _ := slices.BinarySearchFunc(debs, g.Off, func(m member, off int64) int { return cmp.Compare(m.off+m.size, off+1) })
+			for ; k < len(debs) && debs[k].off < g.Off+g.Size; k++ {
+				if n := debs[k].off - g.Off; n > 0 {
+					left = append(left, disk.Range{Off: g.Off, Size: n})
+				}
+				end := debs[k].off + debs[k].size
+				g.Off, g.Size = end, g.Off+g.Size-end
+			}
+			if g.Size > 0 {
+				left = append(left, g)
+			}
+		}
+		streams[i].Ranges = left
+	}
+	return debs, nil
+}
+
+// debsIn finds whole Debian packages at the starts of blocks in g, which begins in a stream of
+// that name.
+func debsIn(ctx context.Context, r io.ReaderAt, g disk.Range, stream string) ([]member, error) {
+	const block, ahead = 1 << 10, 1 << 20 // the smallest block, and what is read at a time
+	var debs []member
+	buf := make([]byte, min(ahead, g.Size))
+	for at, end := g.Off, g.Off+g.Size; at < end; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		n, err := r.ReadAt(buf[:min(ahead, end-at)], at)
+		if err != nil && !errors.Is(err, io.EOF) || n == 0 {
+			return nil, err
+		}
+		next := at + int64(n)
+		for i := 0; i < n; i += block {
+			if !bytes.HasPrefix(buf[i:n], []byte(arMagic)) {
+				continue
+			}
+			from := at + int64(i)
+			size, err := debSize(ctx, io.NewSectionReader(r, from, end-from))
+			if err != nil {
+				return nil, err
+			}
+			if size > 0 {
+				debs = append(debs, member{off: from, size: size, name: fmt.Sprintf("%s, package at %#x", stream, from)})
+				next = from + (size+block-1)/block*block
+				break
+			}
+		}
+		at = next
+	}
+	return debs, nil
+}
+
+// debSize returns how long the Debian package is that r begins with; 0 if there is none, or
+// not all of it. deb(5).
+func debSize(ctx context.Context, r *io.SectionReader) (int64, error) {
+	members, err := arMembers(ctx, nil, r, r.Size(), place{})
+	if err != nil || len(members) < 3 {
+		return 0, err
+	}
+	for i, name := range []string{"debian-binary", "control.tar", "data.tar"} {
+		if !strings.HasPrefix(members[i].name, name) {
+			return 0, nil
+		}
+	}
+	return members[2].off + members[2].size, nil
 }
 
 // zeros returns the member that stands for zeros in [off, end).

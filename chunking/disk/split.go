@@ -31,7 +31,7 @@ type Stream struct {
 // free blocks: what is left of deleted files.
 func IsFree(name string) bool {
 	for part := range strings.SplitSeq(name, "!") {
-		if number, rest, ok := strings.Cut(part, ":"); ok && (rest == areaFree || strings.HasPrefix(rest, areaFree+" at ")) {
+		if number, rest, ok := strings.Cut(part, ":"); ok && (rest == areaFree || strings.HasPrefix(rest, areaFree+" at ") || strings.HasPrefix(rest, areaFree+",")) {
 			if _, err := strconv.Atoi(number); err == nil {
 				return true
 			}
