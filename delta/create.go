@@ -20,6 +20,7 @@ import (
 	"ferry/chunking"
 	"ferry/delta/codec"
 	"ferry/manifest"
+	"ferry/manifest/deb"
 	"ferry/manifest/tree"
 )
 
@@ -88,7 +89,7 @@ func Create(ctx context.Context, w io.Writer, bases []Version, target Version, o
 	if len(bases) == 0 || len(bases) > maxBases {
 		return nil, fmt.Errorf("%d bases, want 1 to %d", len(bases), maxBases)
 	}
-	c := &creator{bases: bases, target: target, opts: opts, sources: map[cas.Digest]int{}, pieces: map[piecesKey]int{}, counted: map[int][]extent{}, memory: semaphore.NewWeighted(createMemory)}
+	c := &creator{bases: bases, target: target, opts: opts, debs: map[cas.Digest]deb.Info{}, sources: map[cas.Digest]int{}, pieces: map[piecesKey]int{}, counted: map[int][]extent{}, memory: semaphore.NewWeighted(createMemory)}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -109,7 +110,9 @@ type creator struct {
 	opts     CreateOptions
 	preserve func(path string) bool // whether a site may keep its own there
 	matchers []*matcher
-	expanded *expanded // the target, with streams of those container files that are made anew
+	debs     map[cas.Digest]deb.Info // what Debian package files say of themselves
+	upgrades []DebPair               // of the first base
+	expanded *expanded               // the target, with streams of those container files that are made anew
 	matched  []matchedFile
 	plan     plan
 	sources  map[cas.Digest]int // into plan.sources
@@ -141,7 +144,14 @@ func (c *creator) match(ctx context.Context) error {
 			return err
 		}
 		m.readable = c.readable
-		m.pairDebs(DebPairs(b.Manifest, c.target.Manifest))
+		debs, err := c.debPairs(ctx, b)
+		if err != nil {
+			return err
+		}
+		m.pairDebs(debs)
+		if len(c.matchers) == 0 {
+			c.upgrades = debs
+		}
 		c.matchers = append(c.matchers, m)
 		c.plan.bases = append(c.plan.bases, planBase{b.Manifest.ID(), b.Label})
 	}

@@ -2,11 +2,15 @@ package delta
 
 import (
 	"cmp"
-	"path"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"ferry/manifest"
+	"ferry/manifest/deb"
 )
 
 // DebPair is a Debian package file in two versions. Base is zero when the package is
@@ -17,8 +21,8 @@ type DebPair struct {
 	BaseVersion, TargetVersion string
 }
 
-// deb is a Debian package file.
-type deb struct {
+// debFile is a Debian package file.
+type debFile struct {
 	manifest.Entry
 	name, version string
 }
@@ -26,12 +30,19 @@ type deb struct {
 // debKey is what two releases of a package share: its place, name and architecture.
 type debKey struct{ place, name, arch string }
 
-// DebPairs pairs the Debian package files of two versions by package name and
-// architecture, as their names tell (name_version_arch.deb), not by path: an upgrade
-// is one pair. In a tree of packages/OS/…, those of each system are paired apart. Pairs
-// are sorted by name, then by path.
-func DebPairs(base, target *manifest.Manifest) []DebPair {
-	bases, targets := debsOf(base), debsOf(target)
+// debPairs pairs the Debian package files of two versions by package name and
+// architecture, not by path: an upgrade is one pair. What a file is, its control file
+// tells, or its name where that cannot be read. In a tree of packages/OS/…, those of
+// each system are paired apart. Pairs are sorted by name, then by path.
+func (c *creator) debPairs(ctx context.Context, base Version) ([]DebPair, error) {
+	bases, err := c.debsOf(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := c.debsOf(ctx, c.target)
+	if err != nil {
+		return nil, err
+	}
 	var pairs []DebPair
 	for key, all := range targets {
 		old := bases[key]
@@ -52,10 +63,10 @@ func DebPairs(base, target *manifest.Manifest) []DebPair {
 	slices.SortFunc(pairs, func(a, b DebPair) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Target.Path, b.Target.Path), cmp.Compare(a.Base.Path, b.Base.Path))
 	})
-	return pairs
+	return pairs, nil
 }
 
-func appendGone(pairs []DebPair, gone []deb) []DebPair {
+func appendGone(pairs []DebPair, gone []debFile) []DebPair {
 	for _, d := range gone {
 		pairs = append(pairs, DebPair{Name: d.name, Base: d.Entry, BaseVersion: d.version})
 	}
@@ -64,37 +75,62 @@ func appendGone(pairs []DebPair, gone []deb) []DebPair {
 
 // nearestDeb returns which of the old files t comes from: the one of the same path,
 // else the first whose path no other target has; -1 for none.
-func nearestDeb(old []deb, t deb, targets []deb) int {
-	at := func(path string) func(deb) bool { return func(d deb) bool { return d.Path == path } }
+func nearestDeb(old []debFile, t debFile, targets []debFile) int {
+	at := func(path string) func(debFile) bool { return func(d debFile) bool { return d.Path == path } }
 	if i := slices.IndexFunc(old, at(t.Path)); i >= 0 {
 		return i
 	}
-	return slices.IndexFunc(old, func(d deb) bool { return !slices.ContainsFunc(targets, at(d.Path)) })
+	return slices.IndexFunc(old, func(d debFile) bool { return !slices.ContainsFunc(targets, at(d.Path)) })
 }
 
 // debsOf returns the Debian package files of a version, in the order of their paths.
-func debsOf(m *manifest.Manifest) map[debKey][]deb {
-	debs := map[debKey][]deb{}
-	for _, e := range m.Entries {
-		name, version, arch, ok := parseDeb(path.Base(e.Path))
-		if !ok || e.Type != manifest.TypeFile {
+func (c *creator) debsOf(ctx context.Context, v Version) (map[debKey][]debFile, error) {
+	debs := map[debKey][]debFile{}
+	for _, e := range v.Manifest.Entries {
+		if e.Type != manifest.TypeFile || !strings.HasSuffix(e.Path, ".deb") {
 			continue
 		}
-		key := debKey{debPlace(e.Path), name, arch}
-		debs[key] = append(debs[key], deb{e, name, version})
+		info, ok := c.debs[e.Digest]
+		if !ok {
+			var err error
+			if !c.preserve(e.Path) { // those are a site's
+				info, err = readDeb(ctx, v, e)
+			}
+			if err != nil {
+				return nil, err
+			}
+			c.debs[e.Digest] = info
+		}
+		if info.Name == "" {
+			if info, ok = deb.Named(e.Path); !ok {
+				continue
+			}
+		}
+		key := debKey{debPlace(e.Path), info.Name, info.Arch}
+		debs[key] = append(debs[key], debFile{e, info.Name, info.Version})
 	}
-	return debs
+	return debs, nil
 }
 
-// parseDeb takes the name of a Debian package file apart. In it, the colon behind an
-// epoch is written %3a.
-func parseDeb(file string) (name, version, arch string, ok bool) {
-	file, ok = strings.CutSuffix(file, ".deb")
-	parts := strings.Split(file, "_")
-	if !ok || len(parts) != 3 || slices.Contains(parts, "") {
-		return "", "", "", false
+// readDeb reads what a Debian package says of itself: nothing, where it is none, or
+// its content is not at hand.
+func readDeb(ctx context.Context, v Version, e manifest.Entry) (deb.Info, error) {
+	content, err := v.Files.OpenAt(ctx, e)
+	if errors.Is(err, ErrNoContent) {
+		return deb.Info{}, nil
 	}
-	return parts[0], strings.NewReplacer("%3a", ":", "%3A", ":").Replace(parts[1]), parts[2], true
+	if err != nil {
+		return deb.Info{}, fmt.Errorf("%s: %s: %w", v.Label, e.Path, err)
+	}
+	defer content.Close()
+	info, err := deb.Read(ctx, io.NewSectionReader(content, 0, content.Size()))
+	if errors.Is(err, deb.ErrInvalid) {
+		return deb.Info{}, nil
+	}
+	if err != nil {
+		return deb.Info{}, fmt.Errorf("%s: %s: %w", v.Label, e.Path, err)
+	}
+	return info, nil
 }
 
 // debPlace returns the system that a file is for: packages/OS of the path that holds

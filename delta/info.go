@@ -137,9 +137,8 @@ func (c *creator) info() *Info {
 			programs[g.entry] = &c.plan.programs[i]
 		}
 	}
-	debs := DebPairs(c.bases[0].Manifest, c.target.Manifest)
-	info.debian(debs, c.opts.Guests, c.target.Number)
-	changes := upgraded(manifest.Diff(c.bases[0].Manifest, c.target.Manifest), debs)
+	info.debian(c.upgrades, c.opts.Guests, c.target.Number)
+	changes := upgraded(manifest.Diff(c.bases[0].Manifest, c.target.Manifest), c.upgrades)
 	gone := func(e manifest.Entry) {
 		if c.removes(0, e) {
 			info.Removed = append(info.Removed, e.Path)

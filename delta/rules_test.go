@@ -1,10 +1,13 @@
 package delta
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -12,7 +15,6 @@ import (
 	"strings"
 	"testing"
 
-	"ferry/manifest"
 	"ferry/manifest/place"
 )
 
@@ -205,23 +207,62 @@ func TestMandatory(t *testing.T) {
 	}
 }
 
-func TestDebPairs(t *testing.T) {
-	of := func(paths ...string) *manifest.Manifest {
-		m := &manifest.Manifest{}
-		for _, p := range paths {
-			m.Entries = append(m.Entries, manifest.Entry{Path: p, Type: manifest.TypeFile})
-		}
-		return m
+// packageFile returns a Debian package file with some content.
+func packageFile(t *testing.T, name, version, arch, content string) string {
+	t.Helper()
+	var control bytes.Buffer
+	w := tar.NewWriter(&control)
+	text := fmt.Sprintf("Package: %s\nArchitecture: %s\nVersion: %s\n", name, arch, version)
+	must(t, w.WriteHeader(&tar.Header{Name: "./control", Size: int64(len(text)), Mode: 0o644, Typeflag: tar.TypeReg}))
+	io.WriteString(w, text)
+	must(t, w.Close())
+	b := []byte("!<arch>\n")
+	for _, m := range []struct {
+		name string
+		data []byte
+	}{{"debian-binary", []byte("2.0\n")}, {"control.tar", control.Bytes()}, {"data.tar", []byte(content)}} {
+		b = fmt.Appendf(b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n", m.name, 0, 0, 0, "100644", len(m.data))
+		b = append(b, m.data...)
+		b = append(b, "\n"[:len(m.data)%2]...)
 	}
-	pairs := DebPairs(
-		of("images/x.tar", "packages/debian12/k/cri-o_1.0_amd64.deb", "packages/debian12/k/gone_1_all.deb", "packages/debian12/k/kubelet_1.33.0-1.1_amd64.deb", "packages/debian13/k/kubelet_1.33.0-1.1_amd64.deb"),
-		of("packages/debian12/k/cri-o_1.0_amd64.deb", "packages/debian12/k/kubelet_1.33.1-1.1_amd64.deb", "packages/debian12/k/new_1%3a2-3_all.deb", "packages/debian13/k/kubelet_1.33.0-1.1_amd64.deb", "packages/odd.deb"))
-	d := debianDiff(pairs)
-	if !slices.Equal(d.Added, []string{"new=1:2-3"}) || !slices.Equal(d.Removed, []string{"gone=1"}) || !slices.Equal(d.Changed, []string{"kubelet: 1.33.0-1.1 -> 1.33.1-1.1"}) {
-		t.Errorf("debianDiff = %+v", d)
+	return string(b)
+}
+
+// TestDebs pairs Debian package files by what they say of themselves; files that are none,
+// or cannot be read, by what their names say.
+func TestDebs(t *testing.T) {
+	base := files{
+		"images/x.tar": "x",
+		"packages/debian12/k/cri-o_1.0_amd64.deb":          "by name",
+		"packages/debian12/k/gone_1_all.deb":               "by name, too",
+		"packages/debian12/k/kubelet_1.33.0-1.1_amd64.deb": "kubelet",
+		"packages/debian13/k/kubelet_1.33.0-1.1_amd64.deb": "kubelet of 13",
+		"packages/debian12/k/helm.deb":                     packageFile(t, "helm", "3.1", "amd64", "old"),
+		"packages/debian12/k/lying_1_amd64.deb":            packageFile(t, "flux", "2:1.0", "amd64", "old"),
 	}
-	if debianDiff(DebPairs(of("a"), of("b"))) != nil {
-		t.Error("debianDiff of no packages, want nil")
+	target := files{
+		"packages/debian12/k/cri-o_1.0_amd64.deb":          "by name",
+		"packages/debian12/k/kubelet_1.33.1-1.1_amd64.deb": "kubelet, newer",
+		"packages/debian12/k/new_1%3a2-3_all.deb":          "new",
+		"packages/debian13/k/kubelet_1.33.0-1.1_amd64.deb": "kubelet of 13",
+		"packages/odd.deb":                     "odd",
+		"packages/debian12/h/helm-latest.deb":  packageFile(t, "helm", "3.2", "amd64", "new"),
+		"packages/debian12/k/flux_1_amd64.deb": packageFile(t, "flux", "2:1.1", "amd64", "new"),
+	}
+	info := applied(t, base, target)
+	var d DebianDiff
+	data, err := json.Marshal(info.DebianPackageDiff)
+	must(t, err)
+	must(t, json.Unmarshal(data, &d))
+	if !slices.Equal(d.Added, []string{"new=1:2-3"}) || !slices.Equal(d.Removed, []string{"gone=1"}) ||
+		!slices.Equal(d.Changed, []string{"flux: 2:1.0 -> 2:1.1", "helm: 3.1 -> 3.2", "kubelet: 1.33.0-1.1 -> 1.33.1-1.1"}) {
+		t.Errorf("DebianPackageDiff = %+v", d)
+	}
+	if !slices.Contains(info.Changed, "packages/debian12/h/helm-latest.deb") {
+		t.Errorf("changed are %v, want a package whose file has another name now", info.Changed)
+	}
+	if info := applied(t, files{"a": "a"}, files{"a": "b"}); info.DebianPackageDiff != nil {
+		t.Errorf("DebianPackageDiff of no packages = %+v, want nil", info.DebianPackageDiff)
 	}
 }
 

@@ -659,18 +659,6 @@ func TestTools(t *testing.T) {
 	}
 }
 
-func TestDebian(t *testing.T) {
-	info, err := readDebian(t.Context(), bytes.NewReader(debFile(t, "samba", "2:4.17")))
-	if err != nil || info != (debInfo{"samba", "2:4.17"}) {
-		t.Errorf("readDebian = %+v, %v", info, err)
-	}
-	for _, data := range []string{"", "!<arch>\n", "!<arch>\n" + strings.Repeat(" ", 60), "PK"} {
-		if _, err := readDebian(t.Context(), strings.NewReader(data)); !errors.Is(err, ErrInvalid) {
-			t.Errorf("readDebian(%q) = %v, want ErrInvalid", data, err)
-		}
-	}
-}
-
 // FuzzOpen holds Open to errors that say whose fault it is, and what it opens to
 // paths inside of the addons' folders.
 func FuzzOpen(f *testing.F) {

@@ -12,6 +12,7 @@ import (
 	"ferry/export"
 	"ferry/manifest"
 	"ferry/manifest/addon"
+	"ferry/manifest/deb"
 	"ferry/manifest/tree"
 )
 
@@ -283,7 +284,7 @@ func (s *source) debian(ctx context.Context, name, version string) ([]*candidate
 		if err != nil {
 			return nil, err
 		}
-		if info.name != name || version != "" && info.version != version {
+		if info.Name != name || version != "" && info.Version != version {
 			continue
 		}
 		if !inFolder {
@@ -301,15 +302,15 @@ func (s *source) debian(ctx context.Context, name, version string) ([]*candidate
 	return alone, nil
 }
 
-func (c *candidate) debian(ctx context.Context) (debInfo, error) {
+func (c *candidate) debian(ctx context.Context) (deb.Info, error) {
 	content, err := c.open(ctx)
 	if err != nil {
-		return debInfo{}, fmt.Errorf("%s: %w", c.where, err)
+		return deb.Info{}, fmt.Errorf("%s: %w", c.where, err)
 	}
 	defer content.Close()
-	info, err := readDebian(ctx, io.NewSectionReader(content, 0, content.Size()))
+	info, err := deb.Read(ctx, io.NewSectionReader(content, 0, content.Size()))
 	if err != nil {
-		return debInfo{}, fmt.Errorf("%s: %w", c.where, err)
+		return deb.Info{}, fmt.Errorf("%s: %w", c.where, err)
 	}
 	return info, nil
 }

@@ -273,7 +273,7 @@ func debFile(t testing.TB, name, version string) []byte {
 	t.Helper()
 	control := gzipped(t, tarOf(t, tarFile{name: "./control", text: "Package: " + name + "\nVersion: " + version + "\n"}))
 	var b bytes.Buffer
-	b.WriteString(arMagic)
+	b.WriteString("!<arch>\n")
 	for _, m := range []struct {
 		name string
 		data []byte
