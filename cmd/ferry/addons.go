@@ -389,7 +389,9 @@ it stays and is listed. Nothing is changed unless all can be: killed at any mome
 the same command puts it right.
 
 Images and packages go to .imported in the folder of the addons, where the next
-export finds them, or to --images-to and --packages-to, where nothing is replaced.` + "\n" + exitHelp,
+export finds them, or to --images-to and --packages-to, where nothing is replaced. With
+--to, downloads for Windows are also put where the addon's manifest says that they
+belong (offline_usage, destination), taken out of a zip if need be.` + "\n" + exitHelp,
 		Example: `  ferry addons import -f K2s-1.8.0-addons-all.oci.tar --to C:\k2s
   ferry addons import ingress nginx -z addons.zip --to C:\k2s --images-to C:\images
   ferry addons import monitoring -f addons.zip --base k2s@1.8.0 --into k2s@1.8.0-monitoring`,

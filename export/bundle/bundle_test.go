@@ -37,6 +37,10 @@ func TestRoundTrip(t *testing.T) {
 			}
 			got := treeOf(t, target)
 			placed := maps.Clone(got)
+			if got["bin/cmctl.exe"] != "MZ" {
+				t.Errorf("bin/cmctl.exe = %q, want what the addon's manifest says", got["bin/cmctl.exe"])
+			}
+			delete(got, "bin/cmctl.exe")
 			compare(t, "import", without(got, "addons/.imported/"), without(p.want("addons/"), "addons/common/"))
 			if len(report.Images) != 5 || len(report.Packages) != 6 {
 				t.Errorf("images %q, packages %q; want 5 and 6", report.Images, report.Packages)
@@ -400,6 +404,60 @@ func TestImagesElsewhere(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(target, "addons", importedFolder)); err == nil {
 		t.Errorf("something was placed in the target, too")
+	}
+}
+
+// TestDownloads puts programs for Windows where addons want them, out of zips too, and keeps
+// what the site changed.
+func TestDownloads(t *testing.T) {
+	p, dir := sample(), t.TempDir()
+	p.addon("viewer", map[string]offline{"viewer": {windowsCurl: []string{`https://example.org/d/cmctl.exe bin\cmctl.exe`, `https://example.org/flux_1.0.zip bin\flux\Flux.exe`, `https://example.org/whole.zip data\whole.zip`}}})
+	folder := filepath.Join(dir, "packages", windowsFolder)
+	writeFile(t, filepath.Join(dir, "images", "none.txt"), nil)
+	writeFile(t, filepath.Join(folder, "cmctl.exe"), []byte("MZ"))
+	writeFile(t, filepath.Join(folder, "flux_1.0.zip"), zipOf(t, map[string]string{"README": "x", "tools/flux.exe": "MZ flux"}))
+	writeFile(t, filepath.Join(folder, "whole.zip"), zipOf(t, map[string]string{"a": "b"}))
+	for _, format := range formats {
+		opts := options(dir, format, "viewer")
+		b := opened(t, made(t, p, opts))
+		target := t.TempDir()
+		writeFile(t, filepath.Join(target, "bin", "cmctl.exe"), []byte("of nobody knows whom"))
+		report, err := Import(t.Context(), b, nil, target, ImportOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := treeOf(t, target)
+		if got["bin/cmctl.exe"] != "MZ" || got["bin/flux/Flux.exe"] != "MZ flux" || !strings.HasPrefix(got["data/whole.zip"], "PK") {
+			t.Errorf("%s: placed are %q", format, slices.Sorted(maps.Keys(got)))
+		}
+		if !slices.Equal(report.Replaced, []string{"bin/cmctl.exe"}) || !slices.Contains(report.Added, "bin/flux/Flux.exe") {
+			t.Errorf("%s: replaced %q, added %q", format, report.Replaced, report.Added)
+		}
+		// What the site changed since stays, unless it is forced.
+		writeFile(t, filepath.Join(target, "bin", "cmctl.exe"), []byte("mine"))
+		for _, force := range []bool{false, true} {
+			if report, err = Import(t.Context(), b, nil, target, ImportOptions{Force: force}); err != nil {
+				t.Fatal(err)
+			}
+			got, _ := os.ReadFile(filepath.Join(target, "bin", "cmctl.exe"))
+			if want := map[bool]string{false: "mine", true: "MZ"}[force]; string(got) != want || (len(report.Kept) == 1) == force {
+				t.Errorf("%s, force %v: bin/cmctl.exe = %q, kept %v; want %q", format, force, got, report.Kept, want)
+			}
+		}
+		if _, err := Import(t.Context(), b, nil, t.TempDir(), ImportOptions{OmitPackages: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, destination := range []string{`..\up.exe`, `C:\Windows\x.exe`, `/etc/x`} {
+		p.addon("viewer", map[string]offline{"viewer": {windowsCurl: []string{`https://example.org/d/cmctl.exe ` + destination}}})
+		target := filepath.Join(t.TempDir(), "site")
+		_, err := Import(t.Context(), opened(t, made(t, p, options(dir, FormatZip, "viewer"))), nil, target, ImportOptions{})
+		if !errors.Is(err, ErrInvalid) {
+			t.Errorf("destination %q: %v, want %v", destination, err, ErrInvalid)
+		}
+		if _, err := os.Stat(target); err == nil {
+			t.Errorf("destination %q: something was placed", destination)
+		}
 	}
 }
 

@@ -119,8 +119,10 @@ func (m *merger) run(ctx context.Context) error {
 		missing[of] = append(missing[of], lacks)
 	}
 	for _, c := range m.selected {
-		if err := m.things(ctx, c); err != nil {
-			return fmt.Errorf("addon %s: %w", c.Title(), err)
+		for _, decide := range []func(context.Context, *Content) error{m.things, m.downloads} {
+			if err := decide(ctx, c); err != nil {
+				return fmt.Errorf("addon %s: %w", c.Title(), err)
+			}
 		}
 		m.report.Missing = append(m.report.Missing, missing[implementation{c.Addon, c.Implementation}]...)
 	}
