@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"ferry/chunking/rangecoder"
 )
 
 var (
@@ -81,7 +83,7 @@ func (a *analysis) reconstruction() []byte {
 	if a.choices == nil {
 		return a.out
 	}
-	chosen := a.chosen.finish()
+	chosen := a.chosen.Finish()
 	head := append([]byte(nil), a.head...)
 	head = binary.AppendUvarint(head, uint64(len(chosen)))
 	return append(append(head, chosen...), a.out...)
@@ -97,7 +99,7 @@ type analysis struct {
 
 	p       *predictor
 	choices *choices // of version 2
-	chosen  *rangeWriter
+	chosen  *rangecoder.Writer
 	share   int64    // what is noted may take one byte of so many
 	primes  bool     // at flushes
 	usual   int      // tokens of a block
@@ -275,7 +277,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 			}
 		}
 	}
-	a.chosen = newRangeWriter()
+	a.chosen = rangecoder.NewWriter()
 	a.choices = newChoices(a.chosen)
 	a.head = a.begin(versionChoices, best)
 }
@@ -367,7 +369,7 @@ func (a *analysis) compare() error {
 		cost += len(a.blocks[0].corrections)
 	}
 	if a.choices != nil {
-		cost += len(a.chosen.out)
+		cost += a.chosen.Len()
 	}
 	if int64(cost) > a.in.used()/a.share+costFree {
 		return ErrCostly
