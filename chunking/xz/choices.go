@@ -25,10 +25,10 @@ type chances struct {
 	single [12][12][4][3][3]chance // a byte: a literal, or a short match
 	short  [numStates][2][12]chance
 	again  [numStates][12][12]chance // a match from where one of the last four was
-	which  [3][3][5]chance           // of the four
+	which  [3][2][5]chance           // of the four
 	whole  [4][12][2]chance          // all of it
 	less   [4][512]chance            // else: a tree
-	longer [2][20][2][4]chance       // than what was looked up so far
+	longer [4][20][2][4]chance       // than what was looked up so far
 	best   [12][4][2][4][9]chance    // the longest of what was looked up
 	within [64][512]chance           // none of these: a tree
 	beyond [12][512]chance           // longer by: a tree

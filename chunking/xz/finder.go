@@ -11,17 +11,17 @@ const (
 	finderWindow = 8 << 20
 	// longMatch is what the longest hash is of; behind a place at which matches are looked
 	// up, there must be so many bytes.
-	longMatch = 16
+	longMatch = 12
 	// filterBytes is what the hash of the chains is of; what they lead to says more.
 	chainMatch = 5
 )
 
 // depths are how many places of a chain are looked at, at first and if the match is
 // longer. Deeper takes more time than it saves bytes.
-var depths = [2]int{8, 128}
+var depths = [...]int{8, 16, 32, 64}
 
 // finder looks up matches in the plain bytes, up to w's pos. Its tables have the last
-// place with each hash of 2, 3, 4, 5 and 16 bytes; from that of 5, a chain leads to those before.
+// place with each hash of 2, 3, 4, 5 and 12 bytes; from that of 5, a chain leads to those before.
 // All are positions in the stream modulo the window; what they lead to is compared.
 type finder struct {
 	at     uint64 // positions below it are in the tables
@@ -29,7 +29,7 @@ type finder struct {
 	head3  [1 << 16]uint32
 	head4  [1 << 18]uint32
 	head5  [1 << 18]uint32 // links
-	head16 [1 << 18]uint32
+	head12 [1 << 18]uint32
 	prev   []uint32 // links of positions: to those before with the same hash of 5 bytes
 
 	found []candidate // longer and longer ones, and farther
@@ -76,8 +76,8 @@ func hash3(b uint64) uint32 { return uint32(b) << 8 * golden32 >> (32 - 16) }
 func hash4(b uint64) uint32 { return uint32(b) * golden32 >> (32 - 18) }
 func hash5(b uint64) uint32 { return uint32(b << 24 * golden64 >> (64 - 18)) }
 
-// hash16 is of 16 bytes, eight and eight.
-func hash16(a, b uint64) uint32 {
+// hash12 is of twelve bytes: the first eight, and the last.
+func hash12(a, b uint64) uint32 {
 	return uint32((a + b*0xd6e8feb86659fd93) * golden64 >> (64 - 18))
 }
 
@@ -92,7 +92,7 @@ func newFinder() *finder {
 	clear(f.head3[:])
 	clear(f.head4[:])
 	clear(f.head5[:])
-	clear(f.head16[:])
+	clear(f.head12[:])
 	return f
 }
 
@@ -116,7 +116,7 @@ func (f *finder) insert(w *window) {
 		f.head2[v&0xffff] = at
 		f.head3[hash3(v)] = at
 		f.head4[hash4(v)] = at
-		f.head16[hash16(v, binary.LittleEndian.Uint64(b[8:]))] = at
+		f.head12[hash12(v, binary.LittleEndian.Uint64(b[longMatch-8:]))] = at
 		h := &f.head5[hash5(v)]
 		prev[at%finderWindow] = *h
 		*h = linkTo(at, v)
@@ -151,24 +151,31 @@ func (f *finder) begin(w *window, most int) {
 	}
 	v := binary.LittleEndian.Uint64(w.buf[w.pos:])
 	f.bytes, f.link, f.dist = v, f.head5[hash5(v)], 0
-	for _, h := range [4]uint32{f.head2[v&0xffff], f.head3[hash3(v)], f.head4[hash4(v)], f.link} {
-		f.take(w, h, most)
+	for _, place := range [4]uint32{f.head2[v&0xffff], f.head3[hash3(v)], f.head4[hash4(v)], f.link} {
+		f.take(w, place, most)
 	}
 }
 
 // take adds the match at a place if it is longer and farther than all others.
 func (f *finder) take(w *window, place uint32, most int) {
-	n, dist := f.longest()
+	n, after := 1, uint32(0)
+	if k := len(f.found); k > 0 {
+		n, after = f.found[k-1].n, f.found[k-1].dist+1
+	}
 	d := (uint32(w.base) + uint32(w.pos) - place) % finderWindow
-	if n == most || n > 0 && d-1 <= dist || d-1 >= uint32(min(w.back(w.pos), finderWindow-1)) {
+	if n == most || d <= after || d > uint32(min(w.back(w.pos), finderWindow-1)) {
 		return
 	}
-	if m := matchLen(w.buf, w.pos-int(d), w.pos, most); m > max(n, 1) {
+	from := w.pos - int(d)
+	if w.buf[from+n] != w.buf[w.pos+n] {
+		return
+	}
+	if m := matchLen(w.buf, from, w.pos, most); m > n {
 		f.found = append(f.found, candidate{d - 1, m})
 	}
 }
 
-// search looks at so many more places of the chain, and at first at the last place of 16
+// search looks at so many more places of the chain, and at first at the last place of 12
 // bytes that agree.
 func (f *finder) search(w *window, most, depth int) {
 	n, _ := f.longest()
@@ -209,7 +216,7 @@ func (f *finder) search(w *window, most, depth int) {
 	f.dist, f.link = d, link
 	if !f.begun {
 		f.begun = true
-		f.take(w, f.head16[hash16(f.bytes, binary.LittleEndian.Uint64(buf[p+8:]))], most)
+		f.take(w, f.head12[hash12(f.bytes, binary.LittleEndian.Uint64(buf[p+longMatch-8:]))], most)
 	}
 }
 
