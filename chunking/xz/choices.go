@@ -28,7 +28,7 @@ type chances struct {
 	which  [3][2][5]chance           // of the four
 	whole  [4][12][2]chance          // all of it
 	less   [4][512]chance            // else: a tree
-	longer [4][20][2][4]chance       // than what was looked up so far
+	longer [3][20][2][4]chance       // than what was looked up so far
 	best   [12][4][2][4][9]chance    // the longest of what was looked up
 	within [64][512]chance           // none of these: a tree
 	beyond [12][512]chance           // longer by: a tree
@@ -218,7 +218,7 @@ func (c *choices) length(w *window, rep, left, n int) int {
 		f.search(w, left, depth)
 		most, _ := f.longest()
 		most = max(most, 1)
-		p := &c.longer[stage][min(most, 19)][bit(f.ended)][min(len(f.found)-seen, 3)]
+		p := &c.longer[stage][min(most, 19)][bit(f.closed)][min(len(f.found)-seen, 3)]
 		if most == left || !c.code(p, n > most) {
 			return c.lengthOf(f.found, seen, rep, n)
 		}

@@ -7,39 +7,37 @@ import (
 )
 
 const (
-	// finderWindow is how far back matches are looked up.
+	// finderWindow is how far back the last place with a hash may be, chainWindow a place
+	// in a chain.
 	finderWindow = 8 << 20
-	// longMatch is what the longest hash is of; behind a place at which matches are looked
-	// up, there must be so many bytes.
+	chainWindow  = 4 << 20
+	// longMatch is what the longest hash is of. Behind a place at which matches are looked
+	// up, or that is in the tables, there are so many bytes.
 	longMatch = 12
-	// filterBytes is what the hash of the chains is of; what they lead to says more.
-	chainMatch = 5
+
+	shortChain = 5
+	longChain  = 8
 )
 
-// depths are how many places of a chain are looked at, at first and if the match is
-// longer. Deeper takes more time than it saves bytes.
-var depths = [...]int{8, 16, 32, 64}
+// depths are how many places of a chain are looked at, at first, and further ones if the
+// match is longer, and again. Deeper takes more time than it saves bytes.
+var depths = [...]int{8, 16, 64}
 
-// finder looks up matches in the plain bytes, up to w's pos. Its tables have the last
-// place with each hash of 2, 3, 4, 5 and 12 bytes; from that of 5, a chain leads to those before.
-// All are positions in the stream modulo the window; what they lead to is compared.
+// finder looks up matches in the plain bytes before w's pos. Its tables have the last
+// place with each hash of 2, 3, 4, 5, 8 and 12 bytes; from those of 5 and 8, chains lead to
+// the places before. What they lead to is compared, so they may be wrong.
 type finder struct {
-	at     uint64 // positions below it are in the tables
+	at     uint64 // positions of the stream below it are in the tables
 	head2  [1 << 16]uint32
 	head3  [1 << 16]uint32
 	head4  [1 << 18]uint32
-	head5  [1 << 18]uint32 // links
 	head12 [1 << 18]uint32
-	prev   []uint32 // links of positions: to those before with the same hash of 5 bytes
+	short  chain
+	long   chain
 
-	found []candidate // longer and longer ones, and farther
-	ended bool        // the chain did
-
-	// Where a search goes on:
-	bytes uint64 // the first eight
-	link  uint32 // to the next place
-	dist  uint32 // of the place before
-	begun bool
+	found  []candidate // longer and longer ones, and farther
+	begun  bool        // the chains were looked at
+	closed bool        // there are no more places to look at
 }
 
 // candidate is a match that was found.
@@ -48,38 +46,61 @@ type candidate struct {
 	n    int
 }
 
-// A link is a position, and above it the byte behind the hash there and the lowest bit of
-// the next one: whether a match may be longer is often seen from these.
-const linkBits = 23
+// chain leads from a place to those before that have the same hash.
+type chain struct {
+	head [1 << 18]uint32 // links, by hash
+	prev []uint32        // links of positions
 
-func linkTo(at uint32, bytes uint64) uint32 {
-	return at%finderWindow | uint32(bytes>>(8*chainMatch))<<linkBits
+	// Where a walk is:
+	link   uint32 // to the next place
+	dist   uint32 // of the place before
+	ended  bool
+	wanted uint32 // what links to long matches say
 }
 
-// beyond returns what must agree of links to matches longer than n.
-func beyond(n int) uint32 {
+// A link is a position modulo chainWindow, and above it ten bits: the byte behind those
+// hashed, and the low two of the next one. From these it is often seen that no match there
+// is longer.
+const linkBits = 22
+
+func linkTo(at uint32, behind uint64) uint32 {
+	return at%chainWindow | uint32(behind)<<linkBits
+}
+
+// agreeBeyond returns the bits of links to matches of more than n bytes that agree, if
+// size bytes are hashed.
+func agreeBeyond(n, size int) uint32 {
 	switch {
-	case n < chainMatch:
+	case n < size:
 		return 0
-	case n == chainMatch:
+	case n == size:
 		return 0xff << linkBits
 	}
-	return 0x1ff << linkBits
+	return 0x3ff << linkBits
 }
 
+// Multipliers of the hashes: 2^32 and 2^64 by the golden ratio, and an odd number.
 const (
 	golden32 = 0x9e3779b1
 	golden64 = 0x9e3779b97f4a7c15
+	other64  = 0xd6e8feb86659fd93
 )
 
-func hash3(b uint64) uint32 { return uint32(b) << 8 * golden32 >> (32 - 16) }
-func hash4(b uint64) uint32 { return uint32(b) * golden32 >> (32 - 18) }
-func hash5(b uint64) uint32 { return uint32(b << 24 * golden64 >> (64 - 18)) }
+// Hashes of the first bytes of a, little-endian; b is the last eight of twelve.
+func hash3(a uint64) uint32     { return uint32(a) << 8 * golden32 >> (32 - 16) }
+func hash4(a uint64) uint32     { return uint32(a) * golden32 >> (32 - 18) }
+func hash5(a uint64) uint32     { return uint32(a << 24 * golden64 >> (64 - 18)) }
+func hash8(a uint64) uint32     { return uint32(a * golden64 >> (64 - 18)) }
+func hash12(a, b uint64) uint32 { return uint32((a + b*other64) * golden64 >> (64 - 18)) }
 
-// hash12 is of twelve bytes: the first eight, and the last.
-func hash12(a, b uint64) uint32 {
-	return uint32((a + b*0xd6e8feb86659fd93) * golden64 >> (64 - 18))
+// twelve returns the first eight bytes and the last eight of twelve.
+func twelve(b []byte) (first, last uint64) {
+	return binary.LittleEndian.Uint64(b[:longMatch]), binary.LittleEndian.Uint64(b[longMatch-8 : longMatch])
 }
+
+// behindShort and behindLong return what is behind the bytes that the chains hash.
+func behindShort(first uint64) uint64 { return first >> (8 * shortChain) }
+func behindLong(last uint64) uint64   { return last >> (8 * (longChain - (longMatch - 8))) }
 
 // finders are used again: their tables are large.
 var finders = sync.Pool{New: func() any { return new(finder) }}
@@ -87,12 +108,14 @@ var finders = sync.Pool{New: func() any { return new(finder) }}
 func newFinder() *finder {
 	f := finders.Get().(*finder)
 	f.at = 0
-	f.prev = f.prev[:0]
 	clear(f.head2[:])
 	clear(f.head3[:])
 	clear(f.head4[:])
-	clear(f.head5[:])
 	clear(f.head12[:])
+	for _, c := range []*chain{&f.short, &f.long} {
+		clear(c.head[:]) // which leads to all that prev has
+		c.prev = c.prev[:0]
+	}
 	return f
 }
 
@@ -101,36 +124,46 @@ func (f *finder) release() { finders.Put(f) }
 // insert puts the positions before w's pos into the tables, but for those that too few
 // bytes are behind as yet.
 func (f *finder) insert(w *window) {
-	p := min(w.pos, len(w.buf)-longMatch+1)
+	end := min(w.pos, len(w.buf)-longMatch+1)
 	i := int(f.at - w.base)
-	if i >= p {
+	if i >= end {
 		return
 	}
 	at := uint32(f.at)
-	f.at += uint64(p - i)
-	f.grow(int(min(f.at, finderWindow)))
-	buf, prev := w.buf, f.prev
-	for ; i < p; i++ {
-		b := buf[i : i+longMatch]
-		v := binary.LittleEndian.Uint64(b)
-		f.head2[v&0xffff] = at
-		f.head3[hash3(v)] = at
-		f.head4[hash4(v)] = at
-		f.head12[hash12(v, binary.LittleEndian.Uint64(b[longMatch-8:]))] = at
-		h := &f.head5[hash5(v)]
-		prev[at%finderWindow] = *h
-		*h = linkTo(at, v)
+	f.at += uint64(end - i)
+	size := int(min(f.at, chainWindow))
+	f.short.grow(size)
+	f.long.grow(size)
+	for buf := w.buf; i < end; i++ {
+		a, b := twelve(buf[i:])
+		f.head2[a&0xffff] = at
+		f.head3[hash3(a)] = at
+		f.head4[hash4(a)] = at
+		f.head12[hash12(a, b)] = at
+		f.short.add(at, hash5(a), behindShort(a))
+		f.long.add(at, hash8(a), behindLong(b))
 		at++
 	}
 }
 
-func (f *finder) grow(n int) {
-	if n > cap(f.prev) {
-		f.prev = append(make([]uint32, 0, min(finderWindow, max(2*n, 1<<16))), f.prev...)
+func (c *chain) grow(n int) {
+	if n > cap(c.prev) {
+		c.prev = append(make([]uint32, 0, min(chainWindow, max(2*n, 1<<14))), c.prev...)
 	}
-	if n > len(f.prev) {
-		f.prev = f.prev[:n]
+	if n > len(c.prev) {
+		c.prev = c.prev[:n]
 	}
+}
+
+func (c *chain) add(at, hash uint32, behind uint64) {
+	head := &c.head[hash%uint32(len(c.head))]
+	c.prev[at%chainWindow] = *head
+	*head = linkTo(at, behind)
+}
+
+// begin begins a walk.
+func (c *chain) begin(hash uint32, behind uint64) {
+	c.link, c.dist, c.ended, c.wanted = c.head[hash], 0, false, linkTo(0, behind)
 }
 
 // longest returns the longest match that was found, of length 0 if there is none.
@@ -142,82 +175,99 @@ func (f *finder) longest() (n int, dist uint32) {
 	return m.n, m.dist
 }
 
-// begin looks up matches of at most most bytes at w's pos: the last places only.
+// begin looks up matches of at most most bytes at w's pos: the last place only of each
+// hash but the longest.
 func (f *finder) begin(w *window, most int) {
-	f.found, f.ended, f.begun = f.found[:0], false, false
-	if most < longMatch {
-		f.ended = true
+	f.found, f.begun, f.closed = f.found[:0], false, most < longMatch
+	if f.closed {
 		return
 	}
-	v := binary.LittleEndian.Uint64(w.buf[w.pos:])
-	f.bytes, f.link, f.dist = v, f.head5[hash5(v)], 0
-	for _, place := range [4]uint32{f.head2[v&0xffff], f.head3[hash3(v)], f.head4[hash4(v)], f.link} {
-		f.take(w, place, most)
+	a := binary.LittleEndian.Uint64(w.buf[w.pos:])
+	f.short.begin(hash5(a), behindShort(a))
+	at := uint32(w.base) + uint32(w.pos)
+	f.take(w, most, (at-f.head2[a&0xffff])%finderWindow)
+	f.take(w, most, (at-f.head3[hash3(a)])%finderWindow)
+	f.take(w, most, (at-f.head4[hash4(a)])%finderWindow)
+	f.take(w, most, (at-f.short.link)%chainWindow)
+}
+
+// take adds the match at a distance if it is longer and farther than all others.
+func (f *finder) take(w *window, most int, dist uint32) {
+	n, after := f.bar()
+	if n == most || dist <= after || dist > uint32(w.back(w.pos)) {
+		return
+	}
+	if m := matchLen(w.buf, w.pos-int(dist), w.pos, most); m > n {
+		f.found = append(f.found, candidate{dist - 1, m})
 	}
 }
 
-// take adds the match at a place if it is longer and farther than all others.
-func (f *finder) take(w *window, place uint32, most int) {
-	n, after := 1, uint32(0)
-	if k := len(f.found); k > 0 {
-		n, after = f.found[k-1].n, f.found[k-1].dist+1
+// bar returns what a match must be longer and farther than.
+func (f *finder) bar() (n int, dist uint32) {
+	if len(f.found) == 0 {
+		return minMatch - 1, 0
 	}
-	d := (uint32(w.base) + uint32(w.pos) - place) % finderWindow
-	if n == most || d <= after || d > uint32(min(w.back(w.pos), finderWindow-1)) {
-		return
-	}
-	from := w.pos - int(d)
-	if w.buf[from+n] != w.buf[w.pos+n] {
-		return
-	}
-	if m := matchLen(w.buf, from, w.pos, most); m > n {
-		f.found = append(f.found, candidate{d - 1, m})
-	}
+	m := f.found[len(f.found)-1]
+	return m.n, m.dist + 1
 }
 
-// search looks at so many more places of the chain, and at first at the last place of 12
-// bytes that agree.
+// search looks at so many more places of each chain, and at first at the last place of
+// twelve bytes. What is as long as the long chain's hash is left to that one.
 func (f *finder) search(w *window, most, depth int) {
-	n, _ := f.longest()
-	if n == most || f.ended {
+	if f.closed {
 		return
 	}
-	n = max(n, 1)
-	p, buf, prev := w.pos, w.buf, f.prev
+	a, b := twelve(w.buf[w.pos:])
+	if !f.begun {
+		f.long.begin(hash8(a), behindLong(b))
+	}
+	f.walk(w, &f.short, shortChain, min(most, longChain-1), depth)
+	f.walk(w, &f.long, longChain, most, depth)
+	if !f.begun {
+		f.begun = true
+		f.take(w, most, (uint32(w.base)+uint32(w.pos)-f.head12[hash12(a, b)])%finderWindow)
+	}
+	n, _ := f.bar()
+	f.closed = f.long.ended && (f.short.ended || n >= longChain-1)
+}
+
+// walk looks at so many more places of a chain that hashes size bytes, for matches of up
+// to enough bytes or a longer one.
+func (f *finder) walk(w *window, c *chain, size, enough, depth int) {
+	n, after := f.bar()
+	if n >= enough || c.ended {
+		return
+	}
+	most := min(maxMatch, len(w.buf)-w.pos)
+	p, buf, prev := w.pos, w.buf, c.prev
 	at := uint32(w.base) + uint32(p)
-	back := uint32(min(w.back(p), finderWindow-1))
-	agree, d, link := beyond(n), f.dist, f.link
-	bytes := linkTo(0, f.bytes)
+	back := uint32(min(w.back(p), chainWindow-1))
+	agree, dist, link := agreeBeyond(n, size), c.dist, c.link
 	for range depth {
-		next := (at - link) % finderWindow
-		if next <= d || next > back {
-			f.ended = true
+		next := (at - link) % chainWindow
+		if next <= dist || next > back {
+			c.ended = true
 			break
 		}
-		d = next
+		dist = next
 		said := link
-		link = prev[(at-d)%finderWindow]
-		if (said^bytes)&agree != 0 {
+		link = prev[(at-dist)%chainWindow]
+		if dist <= after || (said^c.wanted)&agree != 0 {
 			continue
 		}
-		from := p - int(d)
+		from := p - int(dist)
 		if buf[from+n] != buf[p+n] {
 			continue
 		}
 		if m := matchLen(buf, from, p, most); m > n {
-			n = m
-			agree = beyond(n)
-			f.found = append(f.found, candidate{d - 1, m})
-			if n == most {
+			n, after, agree = m, dist, agreeBeyond(m, size)
+			f.found = append(f.found, candidate{dist - 1, m})
+			if n >= enough {
 				break
 			}
 		}
 	}
-	f.dist, f.link = d, link
-	if !f.begun {
-		f.begun = true
-		f.take(w, f.head12[hash12(f.bytes, binary.LittleEndian.Uint64(buf[p+longMatch-8:]))], most)
-	}
+	c.dist, c.link = dist, link
 }
 
 // matchLen returns how many bytes agree at a < b, up to n, which are all there.
