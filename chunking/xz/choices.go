@@ -254,7 +254,7 @@ func (c *choices) lengthOf(found []candidate, seen, rep, n int) int {
 func (c *choices) dist(n int, dist uint32) uint32 {
 	for _, m := range c.find.found {
 		if m.n >= n {
-			if c.code(&c.near[sizeClass[n]], dist == m.dist) {
+			if c.code(&c.near[sizeClass[min(n, maxMatch)]], dist == m.dist) {
 				return m.dist
 			}
 			break
