@@ -1,6 +1,10 @@
 package deflate
 
-import "sync"
+import (
+	"sync"
+
+	"ferry/chunking/rangecoder"
+)
 
 // choices codes the tokens of a stream whose encoder is not known, by what a known one
 // would have written in their place: whether that is right, and if not, what stands
@@ -8,14 +12,14 @@ import "sync"
 // binary range coder with adaptive probabilities; LZMA specification, I. Pavlov, 2015).
 // The same code writes and reads them, so that both come to the same models.
 type choices struct {
-	bits bitCoder
+	bits rangecoder.Coder
 
 	history uint8 // the outcomes of the last three predictions
-	right   [8][6]prob
-	literal [8][6]prob
-	same    [6]prob      // the length predicted
-	lengths [2][256]prob // else: a tree; by whether a match was predicted
-	nearest [16]prob     // whether it is the next nearest
+	right   [8][6]rangecoder.Prob
+	literal [8][6]rangecoder.Prob
+	same    [6]rangecoder.Prob      // the length predicted
+	lengths [2][256]rangecoder.Prob // else: a tree; by whether a match was predicted
+	nearest [16]rangecoder.Prob     // whether it is the next nearest
 
 	head [1 << chainBits]uint32 // positions in the stream, by hash; plus 1
 	prev [windowSize]uint16     // how far before it the one before in the chain is; 0: too far
@@ -30,25 +34,18 @@ const (
 	maxRank   = 32
 )
 
-// bitCoder writes a bit, or reads one and pays no heed to the one it is given.
-type bitCoder interface {
-	code(p *prob, bit bool) bool
-	// raw is code for bits about which nothing is known.
-	raw(v uint32, n int) uint32
-}
-
-func newChoices(bits bitCoder) *choices {
+func newChoices(bits rangecoder.Coder) *choices {
 	c := allChoices.Get().(*choices)
 	clear(c.head[:]) // which leads to all that prev has
 	c.bits, c.history, c.at = bits, 0, 0
-	for _, list := range [][]prob{c.same[:], c.lengths[0][:], c.lengths[1][:], c.nearest[:]} {
+	for _, list := range [][]rangecoder.Prob{c.same[:], c.lengths[0][:], c.lengths[1][:], c.nearest[:]} {
 		for i := range list {
-			list[i] = evenProb
+			list[i] = rangecoder.Even
 		}
 	}
 	for i := range c.right {
 		for k := range c.right[i] {
-			c.right[i][k], c.literal[i][k] = evenProb, evenProb
+			c.right[i][k], c.literal[i][k] = rangecoder.Even, rangecoder.Even
 		}
 	}
 	return c
@@ -83,19 +80,19 @@ func classOf(t token) int {
 // token codes what stands at p's place, where predicted was.
 func (c *choices) token(p *predictor, predicted, t token) token {
 	class, history := classOf(predicted), c.history
-	right := c.bits.code(&c.right[history][class], t == predicted)
+	right := c.bits.Code(&c.right[history][class], t == predicted)
 	c.history = history<<1&7 | uint8(bit(right))
 	if right {
 		return predicted
 	}
 	// What is no literal where one was predicted is a match.
-	if predicted.isMatch() && c.bits.code(&c.literal[history][class], !t.isMatch()) {
+	if predicted.isMatch() && c.bits.Code(&c.literal[history][class], !t.isMatch()) {
 		return literal(p.buf[p.pos])
 	}
 	n := predicted.length()
 	if !predicted.isMatch() {
 		n = c.length(0, t)
-	} else if !c.bits.code(&c.same[class], t.length() == n) {
+	} else if !c.bits.Code(&c.same[class], t.length() == n) {
 		n = c.length(1, t)
 	}
 	return match(n, c.dist(p, predicted, n, t))
@@ -106,7 +103,7 @@ func (c *choices) length(tree int, t token) int {
 	v := t.length() - minMatch
 	m := 1
 	for i := 7; i >= 0; i-- {
-		m = m<<1 | bit(c.bits.code(&c.lengths[tree][m], v>>i&1 != 0))
+		m = m<<1 | bit(c.bits.Code(&c.lengths[tree][m], v>>i&1 != 0))
 	}
 	return m&0xff + minMatch
 }
@@ -126,7 +123,7 @@ func (c *choices) dist(p *predictor, predicted token, n int, t token) int {
 			}
 			from := p.pos - int(dist)
 			if matchLen(p.buf[from:from+n], scan) == n && (!predicted.isMatch() || int(dist) != predicted.dist() || n != predicted.length()) {
-				if !c.bits.code(&c.nearest[min(rank, 15)], t.dist() != int(dist)) {
+				if !c.bits.Code(&c.nearest[min(rank, 15)], t.dist() != int(dist)) {
 					return int(dist)
 				}
 				rank++
@@ -134,7 +131,7 @@ func (c *choices) dist(p *predictor, predicted token, n int, t token) int {
 			step = uint32(c.prev[(c.at-dist)%windowSize])
 		}
 	}
-	return int(c.bits.raw(uint32(t.dist()-1), 15)) + 1
+	return int(c.bits.Raw(uint32(t.dist()-1), 15)) + 1
 }
 
 func (c *choices) hash(b []byte) uint32 {

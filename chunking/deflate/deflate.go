@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"ferry/chunking/rangecoder"
 )
 
 var (
@@ -92,7 +94,7 @@ func (a *analysis) reconstruction() []byte {
 	if a.choices == nil {
 		return a.out
 	}
-	chosen := a.chosen.finish()
+	chosen := a.chosen.Finish()
 	head := append([]byte(nil), a.head...)
 	head = binary.AppendUvarint(head, uint64(len(chosen)))
 	return append(append(head, chosen...), a.out...)
@@ -108,7 +110,7 @@ type analysis struct {
 
 	p       *predictor
 	choices *choices // of version 2
-	chosen  *rangeWriter
+	chosen  *rangecoder.Writer
 	share   int64 // what is noted may take one byte of so many
 	anew    restarts
 	usual   int      // tokens of a block
@@ -317,7 +319,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 		}
 	}
 	a.again = nil // choices are not read back before all are written
-	a.chosen = newRangeWriter()
+	a.chosen = rangecoder.NewWriter()
 	a.choices = newChoices(a.chosen)
 	a.head = a.begin(versionChoices, best)
 }
@@ -442,7 +444,7 @@ func (a *analysis) compare() error {
 		cost += len(a.blocks[0].corrections)
 	}
 	if a.choices != nil {
-		cost += len(a.chosen.out)
+		cost += a.chosen.Len()
 	}
 	if int64(cost) > a.in.used()/a.share+costFree {
 		return ErrCostly

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"ferry/chunking/rangecoder"
 )
 
 // Encode writes the stream that Decode took apart: src gives its plain bytes, all
@@ -32,7 +34,7 @@ type assembly struct {
 
 	p       *predictor
 	choices *choices // of version 2
-	chosen  *rangeReader
+	chosen  *rangecoder.Reader
 	usual   int
 	tokens  []token
 	codes   blockCodes
@@ -88,7 +90,7 @@ func (e *assembly) run() error {
 		if err != nil || n > len(e.recon) {
 			return badReconstruction("cut off")
 		}
-		e.chosen = newRangeReader(e.recon[:n])
+		e.chosen = rangecoder.NewReader(e.recon[:n])
 		e.choices = newChoices(e.chosen)
 		e.recon = e.recon[n:]
 	}
@@ -97,7 +99,7 @@ func (e *assembly) run() error {
 			return err
 		}
 	}
-	if len(e.recon) > 0 || e.chosen != nil && !e.chosen.ended() {
+	if len(e.recon) > 0 || e.chosen != nil && !e.chosen.Ended() {
 		return badReconstruction("more bytes behind its end, or fewer")
 	}
 	if err := e.need(1); err != nil {
@@ -289,7 +291,7 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 			}
 		}
 		if e.choices != nil {
-			if t = e.choices.token(e.p, t, 0); t.size() > len(e.p.buf)-e.p.pos || e.chosen.behind {
+			if t = e.choices.token(e.p, t, 0); t.size() > len(e.p.buf)-e.p.pos || e.chosen.Behind() {
 				return badReconstruction("a match beyond the end, or choices cut off")
 			}
 			e.choices.pass(e.p, e.p.pos, t.size())
