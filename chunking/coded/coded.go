@@ -5,6 +5,7 @@
 package coded
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/klauspost/compress/flate"
 
 	"ferry/chunking/deflate"
+	"ferry/chunking/xz"
 )
 
 // ErrReconstruction says that a reconstruction is malformed, or of other bytes.
@@ -22,17 +24,25 @@ var ErrReconstruction = errors.New("a member cannot be made again")
 // reconstruction of other plain bytes gives another stream or an error: compare the
 // result's digest. Memory is bounded.
 func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
-	err := deflate.Encode(w, src, reconstruction)
-	if errors.Is(err, deflate.ErrReconstruction) {
+	encode := deflate.Encode
+	if len(reconstruction) > 0 && reconstruction[0] == xz.Version {
+		encode = xz.Encode
+	}
+	err := encode(w, src, reconstruction)
+	if errors.Is(err, deflate.ErrReconstruction) || errors.Is(err, xz.ErrReconstruction) {
 		err = fmt.Errorf("%w: %w", ErrReconstruction, err)
 	}
 	return err
 }
 
 // NewReader returns the plain bytes of the coded stream at the front of r. Which coder
-// it is of, its first bytes tell.
+// it is of, its first bytes tell: no deflate stream begins as an xz stream does.
 func NewReader(r io.Reader) io.Reader {
-	return flate.NewReader(r)
+	b := bufio.NewReader(r)
+	if head, _ := b.Peek(len(xz.Magic)); string(head) == xz.Magic { // what fails, fails again
+		return xz.NewReader(b)
+	}
+	return flate.NewReader(b)
 }
 
 // encodeFrom is Encode for plain bytes that write writes, which runs on a goroutine

@@ -18,9 +18,10 @@ import (
 	"strings"
 	"testing"
 
-	"ferry/chunking/deflate"
+	"ferry/chunking/coded"
 	"ferry/chunking/disk"
 	"ferry/chunking/disk/disktest"
+	"ferry/chunking/xz"
 )
 
 // text returns n bytes that compress.
@@ -95,7 +96,7 @@ func (c content) join(t testing.TB, parts []Part) (b []byte) {
 			continue
 		}
 		var w bytes.Buffer
-		if err := deflate.Encode(&w, bytes.NewReader(c.join(t, p.Inner)), p.Reconstruction); err != nil {
+		if err := coded.Encode(&w, bytes.NewReader(c.join(t, p.Inner)), p.Reconstruction); err != nil {
 			t.Fatal(err)
 		}
 		if int64(w.Len()) != p.Size {
@@ -362,6 +363,32 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// TestXZ takes apart xz streams that stand one behind the other, with zeros between.
+func TestXZ(t *testing.T) {
+	var file []byte
+	var want [][]byte
+	for _, name := range []string{"xz-6", "blocks"} {
+		stream, err := os.ReadFile(filepath.Join("..", "xz", "testdata", "v3", name+".xz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := io.ReadAll(xz.NewReader(bytes.NewReader(stream)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, plain)
+		file = append(append(file, stream...), make([]byte, 8)...)
+	}
+	got := split(t, file)
+	if got.Layout == nil || len(got.data) != 3 || !bytes.Equal(got.data[0], want[0]) || !bytes.Equal(got.data[2], want[1]) {
+		t.Errorf("there are %d streams, want those of both and what is between", len(got.data))
+	}
+	file[200] ^= 1
+	if got := split(t, file); got.Layout != nil {
+		t.Errorf("a damaged stream is taken apart: %v", got.Streams)
+	}
+}
+
 // TestFree finds whole Debian packages in what is left of deleted files, and no others.
 func TestFree(t *testing.T) {
 	deb := makeAr(file{"debian-binary", []byte("2.0\n")}, file{"control.tar.gz", makeGzip(t, makeTar(t, file{"./control", text(1, 6000)}))},
@@ -415,7 +442,18 @@ func TestFree(t *testing.T) {
 // TestTools takes apart what the archivers of this system make.
 func TestTools(t *testing.T) {
 	dir := t.TempDir()
-	want := map[string][]byte{"one.txt": text(1, 200_000), "two.txt": text(2, 90_000), "three.bin": noise(3, 50_000)}
+	var sources []byte // what people write: random text makes xz choose at random
+	for _, pattern := range []string{"*.go", "../*/*.go"} {
+		names, _ := filepath.Glob(pattern)
+		for _, name := range names {
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources = append(sources, data...)
+		}
+	}
+	want := map[string][]byte{"one.txt": sources, "two.txt": sources[:90_000], "three.bin": noise(3, 50_000)}
 	for name, data := range want {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
 			t.Fatal(err)
@@ -430,6 +468,7 @@ func TestTools(t *testing.T) {
 		"tar --format=pax -cf out.tar one.txt two.txt three.bin",
 		"tar --format=v7 -cf out.tar one.txt two.txt three.bin",
 		"tar -czf out.tgz one.txt two.txt three.bin",
+		"tar -cJf out.txz one.txt two.txt three.bin",
 		"ar rc out.a one.txt two.txt three.bin",
 		"cpio -o -H newc -O out.cpio",
 		"cpio -o -H crc -O out.cpio",

@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"io"
 	"strconv"
@@ -59,19 +60,27 @@ func cpioMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ 
 		}
 		at = (at + n + 3) &^ 3
 	}
-	// The padding is of zeros.
-	var b [512]byte
+	at, err := skipZeros(ctx, r, at, size)
+	if err == nil && at < size {
+		members = append(members, member{off: at, size: size - at, name: "next"})
+	}
+	return members, err
+}
+
+// skipZeros returns where the zeros from at on end, at most size.
+func skipZeros(ctx context.Context, r io.ReaderAt, at, size int64) (int64, error) {
+	var b [4096]byte
 	for at < size {
-		n, err := r.ReadAt(b[:], at)
+		n, err := r.ReadAt(b[:min(int64(len(b)), size-at)], at)
 		k := len(bytes.TrimLeft(b[:n], "\x00"))
 		if at += int64(n - k); k > 0 {
-			return append(members, member{off: at, size: size - at, name: "next"}), nil
+			break
 		}
-		if n < len(b) {
-			return members, ignoreEnd(err)
+		if n == 0 || ctx.Err() != nil {
+			return at, cmp.Or(ctx.Err(), ignoreEnd(err))
 		}
 	}
-	return members, nil
+	return at, nil
 }
 
 // ignoreEnd returns an error of reading, but for the end of a file.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ferry/chunking/deflate"
 	"ferry/chunking/disk"
 )
 
@@ -78,7 +79,7 @@ func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p 
 		if err != nil {
 			break
 		}
-		n, err := s.deflated(ctx, io.NewSectionReader(r, at+head, size-at-head), p.inside(""))
+		n, err := s.coded(ctx, io.NewSectionReader(r, at+head, size-at-head), p.inside(""), deflate.Decode)
 		if err != nil {
 			return nil, err
 		}
@@ -97,7 +98,33 @@ func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p 
 	return members, nil
 }
 
-// manyMembers is from where on the members of a gzip must be of some size.
+// xzMembers finds the streams of an xz file, one behind the other, with zeros between. The .xz
+// File Format 1.2.1, section 2.
+func xzMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p place) ([]member, error) {
+	var members []member
+	for at := int64(0); at < size; {
+		n, err := s.coded(ctx, io.NewSectionReader(r, at, size-at), p.inside(""), decodeXZ)
+		if err != nil {
+			return nil, err
+		}
+		if n.reconstruction == nil {
+			break
+		}
+		for _, inner := range n.inner {
+			p.budget -= inner.size
+		}
+		members = append(members, member{off: at, size: n.size, done: true, node: n})
+		if at, err = skipZeros(ctx, r, at+n.size, size); err != nil {
+			return nil, err
+		}
+		if k := int64(len(members)); k > manyMembers && at < k*minMember {
+			break // it is not worth the time
+		}
+	}
+	return members, nil
+}
+
+// manyMembers is from where on the members of a gzip or xz must be of some size.
 const manyMembers = 1000
 
 var errNoGzip = errors.New("not gzip")

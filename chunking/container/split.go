@@ -15,6 +15,7 @@ import (
 	"ferry/chunking/coded"
 	"ferry/chunking/deflate"
 	"ferry/chunking/disk"
+	"ferry/chunking/xz"
 )
 
 // Options say how to take files apart.
@@ -59,6 +60,8 @@ func recogniserOf(head []byte) recogniser {
 		return zipMembers
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b, 8}):
 		return gzipMembers
+	case bytes.HasPrefix(head, []byte(xz.Magic)):
+		return xzMembers
 	case bytes.HasPrefix(head, []byte(arMagic)):
 		return arMembers
 	case isTar(head):
@@ -273,7 +276,7 @@ func (s *splitter) member(ctx context.Context, r io.ReaderAt, m *member, at plac
 		m.node = node{size: m.size, between: true}
 	case m.opaque:
 	case m.deflated:
-		m.node, err = s.deflated(ctx, section, at)
+		m.node, err = s.coded(ctx, section, at, deflate.Decode)
 	default:
 		m.node, err = s.space(ctx, section, m.size, at)
 	}
@@ -283,15 +286,23 @@ func (s *splitter) member(ctx context.Context, r io.ReaderAt, m *member, at plac
 // errTooLarge says that the budget is spent.
 var errTooLarge = errors.New("too many plain bytes")
 
-// deflated takes a deflate stream at the front of r apart. It is as it is where
-// that cannot be done.
-func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) (node, error) {
+// decoder is deflate.Decode, or the like of it.
+type decoder func(w io.Writer, r io.Reader, again io.Writer) (deflate.Result, error)
+
+func decodeXZ(w io.Writer, r io.Reader, _ io.Writer) (deflate.Result, error) {
+	result, err := xz.Decode(w, r)
+	return deflate.Result{Coded: result.Coded, Plain: result.Plain, Reconstruction: result.Reconstruction}, err
+}
+
+// coded takes a coded stream at the front of r apart. It is as it is where that cannot
+// be done.
+func (s *splitter) coded(ctx context.Context, r *io.SectionReader, at place, decode decoder) (node, error) {
 	asIs := node{size: r.Size(), name: at.name}
 	source := &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, r.Size())}
 	plain := &sniffer{s: s, left: at.budget}
 	beside := &contextReader{ctx: ctx, r: io.NewSectionReader(r, 0, r.Size())}
 	same := &comparer{r: beside}
-	result, err := deflate.Decode(plain, source, same)
+	result, err := decode(plain, source, same)
 	content, spoolErr := plain.close()
 	if content != nil {
 		defer content.Close()
@@ -311,7 +322,7 @@ func (s *splitter) deflated(ctx context.Context, r *io.SectionReader, at place) 
 		} else {
 			again = coded.NewReader(io.NewSectionReader(r, 0, result.Coded))
 		}
-		if err := deflate.Encode(same, again, result.Reconstruction); err != nil {
+		if err := coded.Encode(same, again, result.Reconstruction); err != nil {
 			return asIs, ctx.Err()
 		}
 	}

@@ -48,8 +48,8 @@ func (e *assembly) run() error {
 	if err != nil {
 		return err
 	}
-	if head[0] != version {
-		return badReconstruction(fmt.Sprintf("version %d, not %d", head[0], version))
+	if head[0] != Version {
+		return badReconstruction(fmt.Sprintf("version %d, not %d", head[0], Version))
 	}
 	check := head[1]
 	if e.hash, err = newCheck(check); err != nil {

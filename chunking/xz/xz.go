@@ -24,10 +24,13 @@ var (
 	ErrReconstruction = errors.New("bad reconstruction")
 )
 
-const (
-	// version is that of reconstructions; 1 and 2 are of deflate streams.
-	version = 3
+// Version is what reconstructions begin with; 1, 2 and 4 are of deflate streams.
+const Version = 3
 
+// Magic is what streams begin with.
+const Magic = magic
+
+const (
 	// A reconstruction may take one byte of so many of the stream, and a few.
 	costShare = 4
 	costFree  = 512
@@ -107,6 +110,6 @@ func (a *analysis) take(p piece) {
 
 func (a *analysis) reconstruction() []byte {
 	chosen := a.chosen.Finish()
-	b := binary.AppendUvarint([]byte{version, a.check}, uint64(len(chosen)))
+	b := binary.AppendUvarint([]byte{Version, a.check}, uint64(len(chosen)))
 	return append(append(b, chosen...), a.records...)
 }

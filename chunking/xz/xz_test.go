@@ -334,7 +334,7 @@ func TestReconstructions(t *testing.T) {
 		}
 		for what, bad := range map[string][]byte{
 			"version":     append([]byte{99}, recon[1:]...),
-			"check":       append([]byte{version, 7}, recon[2:]...),
+			"check":       append([]byte{Version, 7}, recon[2:]...),
 			"more behind": append(bytes.Clone(recon), 0),
 		} {
 			if err := Encode(io.Discard, bytes.NewReader(plain), bad); !errors.Is(err, ErrReconstruction) {
