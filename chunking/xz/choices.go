@@ -215,7 +215,7 @@ func (c *choices) length(w *window, rep, left, n int) int {
 	f := c.find
 	seen := 0
 	for stage, depth := range depths {
-		f.search(w, left, depth)
+		f.search(w, left, depth.short, depth.long)
 		most, _ := f.longest()
 		most = max(most, 1)
 		p := &c.longer[stage][min(most, 19)][bit(f.closed)][min(len(f.found)-seen, 3)]
