@@ -57,14 +57,21 @@ const (
 )
 
 func newChoices(bits rangecoder.Coder) *choices {
-	return &choices{bits: bits, find: newFinder()}
+	return &choices{bits: bits}
 }
 
 // release gives back what is used again.
-func (c *choices) release() { c.find.release() }
+func (c *choices) release() {
+	if c.find != nil {
+		c.find.release()
+	}
+}
 
 // begin begins a chunk.
 func (c *choices) begin(control byte) {
+	if c.find == nil { // what proves to be no stream needs none
+		c.find = newFinder()
+	}
 	if control >= chunkLZMA+chunkReset {
 		c.history = history{}
 	}
