@@ -57,14 +57,21 @@ const (
 )
 
 func newChoices(bits rangecoder.Coder) *choices {
-	return &choices{bits: bits, find: newFinder()}
+	return &choices{bits: bits}
 }
 
 // release gives back what is used again.
-func (c *choices) release() { c.find.release() }
+func (c *choices) release() {
+	if c.find != nil {
+		c.find.release()
+	}
+}
 
 // begin begins a chunk.
 func (c *choices) begin(control byte) {
+	if c.find == nil { // what proves to be no stream needs none
+		c.find = newFinder()
+	}
 	if control >= chunkLZMA+chunkReset {
 		c.history = history{}
 	}
@@ -215,7 +222,7 @@ func (c *choices) length(w *window, rep, left, n int) int {
 	f := c.find
 	seen := 0
 	for stage, depth := range depths {
-		f.search(w, left, depth)
+		f.search(w, left, depth.short, depth.long)
 		most, _ := f.longest()
 		most = max(most, 1)
 		p := &c.longer[stage][min(most, 19)][bit(f.closed)][min(len(f.found)-seen, 3)]

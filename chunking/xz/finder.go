@@ -19,9 +19,9 @@ const (
 	longChain  = 8
 )
 
-// depths are how many places of a chain are looked at, at first, and further ones if the
-// match is longer, and again. Deeper takes more time than it saves bytes.
-var depths = [...]int{8, 16, 64}
+// depths are how many places of the chains are looked at, at first, and further ones if
+// the match is longer, and again. Deeper takes more time than it saves bytes.
+var depths = [...]struct{ short, long int }{{8, 8}, {16, 16}, {0, 48}}
 
 // finder looks up matches in the plain bytes before w's pos. Its tables have the last
 // place with each hash of 2, 3, 4, 5, 8 and 12 bytes; from those of 5 and 8, chains lead to
@@ -211,9 +211,9 @@ func (f *finder) bar() (n int, dist uint32) {
 	return m.n, m.dist + 1
 }
 
-// search looks at so many more places of each chain, and at first at the last place of
+// search looks at so many more places of the chains, and at first at the last place of
 // twelve bytes. What is as long as the long chain's hash is left to that one.
-func (f *finder) search(w *window, most, depth int) {
+func (f *finder) search(w *window, most, short, long int) {
 	if f.closed {
 		return
 	}
@@ -221,8 +221,8 @@ func (f *finder) search(w *window, most, depth int) {
 	if !f.begun {
 		f.long.begin(hash8(a), behindLong(b))
 	}
-	f.walk(w, &f.short, shortChain, min(most, longChain-1), depth)
-	f.walk(w, &f.long, longChain, most, depth)
+	f.walk(w, &f.short, shortChain, min(most, longChain-1), short)
+	f.walk(w, &f.long, longChain, most, long)
 	if !f.begun {
 		f.begun = true
 		f.take(w, most, (uint32(w.base)+uint32(w.pos)-f.head12[hash12(a, b)])%finderWindow)

@@ -313,6 +313,9 @@ func TestReconstructions(t *testing.T) {
 		stream, plain := golden(t, name)
 		recon := roundTrip(t, stream, plain).Reconstruction
 		for n := range recon {
+			if n > 60 && n < len(recon)-60 && n%7 > 0 {
+				continue
+			}
 			if err := Encode(io.Discard, bytes.NewReader(plain), recon[:n]); !errors.Is(err, ErrReconstruction) {
 				t.Fatalf("%s: cut off after %d of %d bytes: %v, want ErrReconstruction", name, n, len(recon), err)
 			}
@@ -323,6 +326,9 @@ func TestReconstructions(t *testing.T) {
 		flushed := []int{last - 3, last - 2, last - 1, last}
 		var out bytes.Buffer
 		for i := range recon {
+			if i > 60 && i < len(recon)-60 && i%7 > 0 {
+				continue
+			}
 			bad := bytes.Clone(recon)
 			bad[i] ^= 1 << (i % 8)
 			out.Reset()
