@@ -1,6 +1,7 @@
 package xz
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,33 +12,54 @@ import (
 )
 
 // Encode writes the stream that Decode took apart: src gives its plain bytes, all
-// and no more. Errors match [ErrReconstruction], or come from src or w. A
+// and no more. Blocks that say how long they are, as those of encoders with several threads
+// do, are made beside one another. Errors match [ErrReconstruction], or come from src or w. A
 // reconstruction of other plain bytes gives another stream or an error: compare
 // the result's digest. Memory is bounded.
 func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
-	e := &assembly{records: reconstruction, src: src, w: w, index: index{keep: true}}
+	e := &assembly{in: reconstruction, src: src, w: w, index: index{keep: true}}
 	err := e.run()
-	if e.choices != nil {
-		e.choices.release()
+	for _, j := range e.jobs {
+		<-j.done
 	}
 	return err
 }
 
 // assembly is one run of Encode.
 type assembly struct {
-	records []byte // what is left of them
-	src     io.Reader
-	w       io.Writer
-	n       int64 // bytes written
-
-	window  window
-	lzma    encoder
-	chosen  *rangecoder.Reader
-	choices *choices
-	hash    hash.Hash
-	index   index
-	ready   resets
+	in     []byte // what is left of the reconstruction
+	src    io.Reader
+	w      io.Writer
+	check  byte
+	blocks int64
+	plain  int64
+	index  index
+	jobs   []*job // in order
 }
+
+// block is what a reconstruction has of a block.
+type block struct {
+	header          []byte
+	sizes           blockHeader
+	chosen, records []byte
+}
+
+// job is a block that is made beside others.
+type job struct {
+	done            chan struct{}
+	coded           bytes.Buffer
+	unpadded, plain int64
+	err             error
+}
+
+const (
+	// heldBlock is how many plain bytes a block may have that is made beside others.
+	heldBlock = 32 << 20
+	// maxJobs bounds how many are, of all streams: each takes about 70 MiB.
+	maxJobs = 2
+)
+
+var slots = make(chan struct{}, maxJobs)
 
 func badReconstruction(reason string) error {
 	return fmt.Errorf("%w: %s", ErrReconstruction, reason)
@@ -51,18 +73,11 @@ func (e *assembly) run() error {
 	if head[0] != Version {
 		return badReconstruction(fmt.Sprintf("version %d, not %d", head[0], Version))
 	}
-	check := head[1]
-	if e.hash, err = newCheck(check); err != nil {
+	e.check = head[1]
+	if _, err := newCheck(e.check); err != nil {
 		return badReconstruction("unknown check")
 	}
-	n, m := binary.Uvarint(e.records)
-	if m <= 0 || n > uint64(len(e.records)-m) {
-		return badReconstruction("cut off")
-	}
-	e.chosen = rangecoder.NewReader(e.records[m : m+int(n)])
-	e.choices = newChoices(e.chosen)
-	e.records = e.records[m+int(n):]
-	if err := e.write(streamHeader(check)); err != nil {
+	if _, err := e.w.Write(streamHeader(e.check)); err != nil {
 		return err
 	}
 	for {
@@ -70,15 +85,18 @@ func (e *assembly) run() error {
 		if err != nil {
 			return err
 		}
-		if first[0] == 0 {
+		if first[0] == noBlock {
 			break
 		}
-		if err := e.block(int(first[0])); err != nil {
+		if err := e.block(first[0]); err != nil {
 			return err
 		}
 	}
-	if len(e.records) > 0 || !e.chosen.Ended() {
-		return badReconstruction("more bytes behind its end, or fewer")
+	if len(e.in) > 0 {
+		return badReconstruction("more bytes behind its end")
+	}
+	if err := e.drain(0); err != nil {
+		return err
 	}
 	if n, err := io.ReadFull(e.src, make([]byte, 1)); n > 0 {
 		return badReconstruction("there are more plain bytes")
@@ -86,69 +104,159 @@ func (e *assembly) run() error {
 		return err
 	}
 	x := e.index.bytes()
-	if err := e.write(x); err != nil {
+	if _, err := e.w.Write(x); err != nil {
 		return err
 	}
-	return e.write(streamFooter(check, int64(len(x))))
-}
-
-// take takes n bytes of the records.
-func (e *assembly) take(n int) ([]byte, error) {
-	if n > len(e.records) {
-		return nil, badReconstruction("cut off")
-	}
-	b := e.records[:n]
-	e.records = e.records[n:]
-	return b, nil
-}
-
-func (e *assembly) write(b []byte) error {
-	n, err := e.w.Write(b)
-	e.n += int64(n)
+	_, err = e.w.Write(streamFooter(e.check, int64(len(x))))
 	return err
 }
 
-// block writes a block, whose header's first byte was taken.
-func (e *assembly) block(first int) error {
-	rest, err := e.take(4*(first+1) - 1)
+// take takes n bytes of the reconstruction.
+func (e *assembly) take(n int) ([]byte, error) { return takeFrom(&e.in, n) }
+
+func takeFrom(from *[]byte, n int) ([]byte, error) {
+	if n > len(*from) {
+		return nil, badReconstruction("cut off")
+	}
+	b := (*from)[:n]
+	*from = (*from)[n:]
+	return b, nil
+}
+
+// counted takes bytes, and before them their number.
+func (e *assembly) counted() ([]byte, error) {
+	n, m := binary.Uvarint(e.in)
+	if m <= 0 || n > uint64(len(e.in)-m) {
+		return nil, badReconstruction("cut off")
+	}
+	e.in = e.in[m:]
+	return e.take(int(n))
+}
+
+// block makes a block, or begins to, whose header's first byte was taken.
+func (e *assembly) block(first byte) error {
+	rest, err := e.take(4*(int(first)+1) - 1)
 	if err != nil {
 		return err
 	}
-	header := append([]byte{byte(first)}, rest...)
-	h, err := parseBlockHeader(header)
-	if err != nil {
+	b := block{header: append([]byte{first}, rest...)}
+	if b.sizes, err = parseBlockHeader(b.header); err != nil {
 		return badReconstruction(err.Error())
 	}
-	begin := e.n
-	if err := e.write(header); err != nil {
+	if b.chosen, err = e.counted(); err != nil {
 		return err
 	}
-	e.window.keep = int(min(h.dict, maxDict))
-	e.ready = resets{true, true}
-	if e.hash != nil {
-		e.hash.Reset()
+	if b.records, err = e.counted(); err != nil {
+		return err
 	}
-	coded, plain := e.n, int64(0)
+	if e.blocks++; tooMany(e.blocks, e.plain) {
+		return badReconstruction("its blocks are small")
+	}
+	n := b.sizes.plain
+	if n < 0 || n > heldBlock {
+		if err := e.drain(0); err != nil {
+			return err
+		}
+		unpadded, plain, err := b.encode(e.w, e.src, e.check)
+		e.index.add(unpadded, plain)
+		e.plain += plain
+		return err
+	}
+	// Its plain bytes are read before it takes one of the slots: they may come from another
+	// stream that is made.
+	plain := make([]byte, n)
+	if err := readPlain(e.src, plain); err != nil {
+		return err
+	}
+	e.plain += n
+	j := &job{done: make(chan struct{})}
+	e.jobs = append(e.jobs, j)
+	go func() {
+		defer close(j.done)
+		slots <- struct{}{}
+		defer func() { <-slots }()
+		src := bytes.NewReader(plain)
+		j.unpadded, j.plain, j.err = b.encode(&j.coded, src, e.check)
+		if j.err == nil && src.Len() > 0 {
+			j.err = badReconstruction("a block of another size")
+		}
+	}()
+	return e.drain(maxJobs - 1)
+}
+
+// drain writes the oldest jobs' blocks out until there are few enough.
+func (e *assembly) drain(jobs int) error {
+	for len(e.jobs) > jobs {
+		j := e.jobs[0]
+		<-j.done
+		e.jobs = e.jobs[1:]
+		if j.err != nil {
+			return j.err
+		}
+		if _, err := e.w.Write(j.coded.Bytes()); err != nil {
+			return err
+		}
+		e.index.add(j.unpadded, j.plain)
+	}
+	return nil
+}
+
+// blockAssembly makes a block.
+type blockAssembly struct {
+	records []byte // what is left of them
+	src     io.Reader
+	w       io.Writer
+	n       int64 // bytes written
+
+	window  window
+	lzma    encoder
+	chosen  *rangecoder.Reader
+	choices *choices
+	hash    hash.Hash
+	ready   resets
+}
+
+// encode makes the block of the plain bytes of src. It returns its size but for padding,
+// and how many plain bytes it has.
+func (b *block) encode(w io.Writer, src io.Reader, check byte) (unpadded, plain int64, err error) {
+	e := &blockAssembly{records: b.records, src: src, w: w, chosen: rangecoder.NewReader(b.chosen), ready: resets{true, true}}
+	if e.hash, err = newCheck(check); err != nil {
+		return 0, 0, badReconstruction("unknown check")
+	}
+	e.choices = newChoices(e.chosen)
+	defer e.choices.release()
+	e.window.begin(b.sizes)
+	if err := e.write(b.header); err != nil {
+		return 0, 0, err
+	}
 	for {
 		n, err := e.chunk()
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 		if n == 0 {
 			break
 		}
 		plain += int64(n)
 	}
-	pad := padding(e.n - coded)
-	if err := e.write(append(make([]byte, pad), checkSum(e.hash)...)); err != nil {
-		return err
+	if len(e.records) > 0 || !e.chosen.Ended() {
+		return 0, 0, badReconstruction("more bytes behind the end of a block, or fewer")
 	}
-	e.index.add(e.n-begin-int64(pad), plain)
-	return nil
+	pad := padding(e.n - int64(len(b.header)))
+	err = e.write(append(make([]byte, pad), checkSum(e.hash)...))
+	return e.n - int64(pad), plain, err
+}
+
+func (e *blockAssembly) take(n int) ([]byte, error) { return takeFrom(&e.records, n) }
+
+func (e *blockAssembly) write(b []byte) error {
+	n, err := e.w.Write(b)
+	e.n += int64(n)
+	return err
 }
 
 // chunk writes a chunk, and returns of how many plain bytes it is: 0 at the end.
-func (e *assembly) chunk() (int, error) {
+func (e *blockAssembly) chunk() (int, error) {
 	b, err := e.take(1)
 	if err != nil {
 		return 0, err
@@ -185,21 +293,29 @@ func (e *assembly) chunk() (int, error) {
 }
 
 // need reads n plain bytes.
-func (e *assembly) need(n int) error {
+func (e *blockAssembly) need(n int) error {
 	w := &e.window
 	w.room(n)
 	w.buf = w.buf[:w.pos+n]
-	m, err := io.ReadFull(e.src, w.buf[w.pos:])
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return badReconstruction("there are fewer plain bytes")
+	if err := readPlain(e.src, w.buf[w.pos:]); err != nil {
+		return err
 	}
 	if e.hash != nil {
-		e.hash.Write(w.buf[w.pos:][:m])
+		e.hash.Write(w.buf[w.pos:])
+	}
+	return nil
+}
+
+// readPlain reads all of b.
+func readPlain(src io.Reader, b []byte) error {
+	_, err := io.ReadFull(src, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return badReconstruction("there are fewer plain bytes")
 	}
 	return err
 }
 
-func (e *assembly) stored(control byte, size []byte) error {
+func (e *blockAssembly) stored(control byte, size []byte) error {
 	w := &e.window
 	plain := w.buf[w.pos:]
 	w.pos = len(w.buf)
@@ -209,7 +325,7 @@ func (e *assembly) stored(control byte, size []byte) error {
 	return e.write(plain)
 }
 
-func (e *assembly) coded(control byte, size []byte) error {
+func (e *blockAssembly) coded(control byte, size []byte) error {
 	var props []byte
 	if control >= chunkLZMA+chunkProps {
 		var err error

@@ -10,7 +10,7 @@ const (
 	// finderWindow is how far back the last place with a hash may be, chainWindow a place
 	// in a chain.
 	finderWindow = 8 << 20
-	chainWindow  = 4 << 20
+	chainWindow  = 1 << 20
 	// longMatch is what the longest hash is of. Behind a place at which matches are looked
 	// up, or that is in the tables, there are so many bytes.
 	longMatch = 12

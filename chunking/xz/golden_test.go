@@ -11,7 +11,7 @@ import (
 
 var update = os.Getenv("UPDATE_GOLDEN") != ""
 
-// goldens are streams in testdata/v3, as xz 5.4.1 wrote them (7-Zip 22.01: 7z), and what
+// goldens are streams in testdata/v3, as xz 5.4.1 wrote them (7-Zip 26.02: 7z), and what
 // they hold.
 var goldens = []string{"xz-6", "xz-0", "xz-9e", "blocks", "noise", "props", "empty", "7z"}
 

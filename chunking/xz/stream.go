@@ -140,7 +140,7 @@ func (s *stream) begins(first byte) (piece, error) {
 	}
 	s.header, s.coded, s.plain, s.inside = h, s.in.n, 0, true
 	s.ready = resets{true, true}
-	s.window.keep = int(min(h.dict, maxDict))
+	s.window.begin(h)
 	if s.hash != nil {
 		s.hash.Reset()
 	}

@@ -12,6 +12,9 @@ type window struct {
 	base  uint64 // position in the stream of buf[0]
 }
 
+// begin begins a block.
+func (w *window) begin(h blockHeader) { *w = window{buf: w.buf[:0], keep: int(min(h.dict, maxDict))} }
+
 // room makes room for n bytes more behind buf.
 func (w *window) room(n int) {
 	if cap(w.buf)-len(w.buf) >= n {

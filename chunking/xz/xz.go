@@ -9,6 +9,7 @@ package xz
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 
 	"ferry/chunking/rangecoder"
@@ -31,6 +32,8 @@ const Version = 3
 const Magic = magic
 
 const (
+	// noBlock stands in place of a block's header, behind the last one.
+	noBlock = 0
 	// A reconstruction may take one byte of so many of the stream, and a few.
 	costShare = 4
 	costFree  = 512
@@ -50,13 +53,14 @@ type Result struct {
 // compare what Encode gives.
 func Decode(w io.Writer, r io.Reader) (Result, error) {
 	s := newStream(r)
-	chosen := rangecoder.NewWriter()
-	a := &analysis{stream: s, w: w, chosen: chosen, choices: newChoices(chosen)}
-	defer a.choices.release()
+	a := &analysis{stream: s, w: w}
 	err := a.run()
+	if a.choices != nil {
+		a.choices.release()
+	}
 	res := Result{Coded: s.in.n, Plain: a.plain}
 	if err == nil {
-		res.Reconstruction = a.reconstruction()
+		res.Reconstruction = a.out
 	}
 	return res, err
 }
@@ -66,39 +70,79 @@ type analysis struct {
 	*stream
 	w       io.Writer
 	plain   int64
-	chosen  *rangecoder.Writer
-	choices *choices
-	records []byte // headers of blocks and chunks
+	blocks  int64
+	chosen  *rangecoder.Writer // of a block
+	choices *choices           // likewise; nil where there is none
+	records []byte             // likewise: headers of its chunks
+	out     []byte
 }
 
 func (a *analysis) run() error {
 	for {
 		p, err := a.next()
 		if errors.Is(err, io.EOF) {
-			a.records = append(a.records, chunkEnd)
+			if len(a.out) == 0 { // no blocks
+				a.out = []byte{Version, a.check}
+			}
+			a.out = append(a.out, noBlock)
 			return nil
 		}
 		if err != nil {
 			return err
+		}
+		if p.header != nil {
+			if err := a.begins(p.header); err != nil {
+				return err
+			}
+			continue
 		}
 		plain := a.window.buf[a.window.pos:]
 		a.plain += int64(len(plain))
 		if _, err := a.w.Write(plain); err != nil {
 			return err
 		}
-		a.records = append(append(a.records, p.header...), p.chunk...)
+		a.records = append(a.records, p.chunk...)
+		if p.chunk[0] == chunkEnd {
+			a.ends()
+			continue
+		}
 		a.take(p)
-		if int64(len(a.records)+a.chosen.Len()) > a.in.n/costShare+costFree {
+		if int64(len(a.out)+len(a.records)+a.chosen.Len()) > a.in.n/costShare+costFree {
 			return ErrCostly
 		}
 	}
 }
 
-// take codes the choices of a piece.
-func (a *analysis) take(p piece) {
-	if p.chunk == nil {
-		return
+// begins begins a block.
+func (a *analysis) begins(header []byte) error {
+	if len(a.out) == 0 {
+		a.out = []byte{Version, a.check}
 	}
+	if a.blocks++; tooMany(a.blocks, a.plain) {
+		return fmt.Errorf("%w: its blocks are small", ErrCostly)
+	}
+	a.out = append(a.out, header...)
+	a.chosen = rangecoder.NewWriter()
+	a.choices = newChoices(a.chosen)
+	return nil
+}
+
+// ends ends it.
+func (a *analysis) ends() {
+	a.choices.release()
+	a.choices = nil
+	chosen := a.chosen.Finish()
+	a.out = append(binary.AppendUvarint(a.out, uint64(len(chosen))), chosen...)
+	a.out = append(binary.AppendUvarint(a.out, uint64(len(a.records))), a.records...)
+	a.records = a.records[:0]
+}
+
+// tooMany reports whether so many blocks, each of which takes some time, are more than there
+// should be of so many plain bytes.
+func tooMany(blocks, plain int64) bool { return blocks > 64 && blocks > plain>>16 }
+
+// take codes the choices of a chunk.
+func (a *analysis) take(p piece) {
 	a.choices.begin(p.chunk[0])
 	for _, t := range p.tokens {
 		a.choices.token(&a.window, t)
@@ -106,10 +150,4 @@ func (a *analysis) take(p piece) {
 	}
 	a.window.pos = len(a.window.buf)
 	a.choices.end(&a.window)
-}
-
-func (a *analysis) reconstruction() []byte {
-	chosen := a.chosen.Finish()
-	b := binary.AppendUvarint([]byte{Version, a.check}, uint64(len(chosen)))
-	return append(append(b, chosen...), a.records...)
 }

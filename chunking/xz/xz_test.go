@@ -320,10 +320,16 @@ func TestReconstructions(t *testing.T) {
 				t.Fatalf("%s: cut off after %d of %d bytes: %v, want ErrReconstruction", name, n, len(recon), err)
 			}
 		}
-		// The last bytes of the choices only end their range coder.
-		n, m := binary.Uvarint(recon[2:])
-		last := 2 + m + int(n) - 1
-		flushed := []int{last - 3, last - 2, last - 1, last}
+		// The last bytes of the choices of a block only end their range coder.
+		var flushed []int
+		for at := 2; recon[at] != noBlock; {
+			at += 4 * (int(recon[at]) + 1)
+			n, m := binary.Uvarint(recon[at:])
+			at += m + int(n)
+			flushed = append(flushed, at-4, at-3, at-2, at-1)
+			n, m = binary.Uvarint(recon[at:])
+			at += m + int(n)
+		}
 		var out bytes.Buffer
 		for i := range recon {
 			if i > 60 && i < len(recon)-60 && i%7 > 0 {
