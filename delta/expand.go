@@ -122,6 +122,12 @@ func (x *expanded) part(i int) (p part, ok bool) {
 	return p, false
 }
 
+// coded reports whether an entry stands in a member that must be decoded to read it.
+func (x *expanded) coded(i int) bool {
+	p, ok := x.part(i)
+	return ok && p.at != nil && len(p.at.Within) > 0
+}
+
 // content reports whether an entry has content to be matched: not what is only
 // copied from.
 func (x *expanded) content(i int) bool {

@@ -70,7 +70,16 @@ func newMatcher(ctx context.Context, v Version, skip func(path string) bool) (*m
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
 		}
 	}
-	for i := 0; i < len(m.base.entries); i++ {
+	// What stands as it is comes first: it is read sooner than what must be decoded.
+	order := make([]int, 0, len(m.base.entries))
+	for _, coded := range []bool{false, true} {
+		for i := range m.base.entries {
+			if m.base.coded(i) == coded {
+				order = append(order, i)
+			}
+		}
+	}
+	for _, i := range order {
 		e := m.base.entries[i]
 		if e.Type != manifest.TypeFile || e.Size == 0 || i < len(v.Manifest.Entries) && skip(e.Path) {
 			continue
@@ -257,7 +266,7 @@ func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []
 		}
 	}
 	if best < 0 {
-		best = m.nearestName(e.Path)
+		best = m.nearestName(e.Path, target.coded(i))
 	}
 	if best < 0 {
 		return nil, nil
@@ -326,15 +335,29 @@ func inPair(pairs map[string]string, path string) string {
 }
 
 // nearestName returns the base file of the same name whose folders have most in
-// common with those of p, or -1.
-func (m *matcher) nearestName(p string) int {
-	best, most := -1, -1
+// common with those of p, or -1: one that must be decoded, only if it is nearer, and p's
+// own file is coded, too.
+func (m *matcher) nearestName(p string, coded bool) int {
+	best, most := [2]int{-1, -1}, [2]int{-1, -1} // of those as they are, and of those coded
 	for _, i := range m.byName[path.Base(p)] {
-		if n := commonBytes(m.base.entries[i].Path, p); n > most {
-			best, most = i, n
+		k := 0
+		if m.base.coded(i) {
+			if !coded {
+				continue
+			}
+			k = 1
+		}
+		if n := commonBytes(m.base.entries[i].Path, p); n > most[k] {
+			best[k], most[k] = i, n
 		}
 	}
-	return best
+	switch {
+	case best[0] < 0:
+		return best[1]
+	case best[1] < 0 || commonBack(m.base.entries[best[0]].Path, p) >= commonBack(m.base.entries[best[1]].Path, p):
+		return best[0]
+	}
+	return best[1]
 }
 
 // commonBytes counts the bytes that a and b share at the front and at the back.

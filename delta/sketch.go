@@ -132,7 +132,12 @@ func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int,
 	}
 	best, most := -1, sketchShare-1
 	for i, other := range m.sketches {
-		if n := s.shares(other); n > most || n == most && i < best {
+		n := s.shares(other)
+		if n == most && best >= 0 && m.base.coded(i) != m.base.coded(best) {
+			if m.base.coded(best) {
+				best = i
+			}
+		} else if n > most || n == most && i < best {
 			best, most = i, n
 		}
 	}

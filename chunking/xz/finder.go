@@ -21,7 +21,7 @@ const (
 
 // depths are how many places of the chains are looked at, at first, and further ones if
 // the match is longer, and again. Deeper takes more time than it saves bytes.
-var depths = [...]struct{ short, long int }{{8, 8}, {16, 16}, {0, 48}}
+var depths = [...]struct{ short, long int }{{4, 4}, {8, 8}, {0, 32}}
 
 // finder looks up matches in the plain bytes before w's pos. Its tables have the last
 // place with each hash of 2, 3, 4, 5, 8 and 12 bytes; from those of 5 and 8, chains lead to
