@@ -122,10 +122,13 @@ func (x *expanded) part(i int) (p part, ok bool) {
 	return p, false
 }
 
-// coded reports whether an entry stands in a member that must be decoded to read it.
-func (x *expanded) coded(i int) bool {
-	p, ok := x.part(i)
-	return ok && p.at != nil && len(p.at.Within) > 0
+// depth returns in how many members, one in another, an entry stands that must be decoded
+// to read it.
+func (x *expanded) depth(i int) int {
+	if p, ok := x.part(i); ok && p.at != nil {
+		return len(p.at.Within)
+	}
+	return 0
 }
 
 // content reports whether an entry has content to be matched: not what is only

@@ -74,7 +74,7 @@ func newMatcher(ctx context.Context, v Version, skip func(path string) bool) (*m
 	order := make([]int, 0, len(m.base.entries))
 	for _, coded := range []bool{false, true} {
 		for i := range m.base.entries {
-			if m.base.coded(i) == coded {
+			if m.base.depth(i) > 0 == coded {
 				order = append(order, i)
 			}
 		}
@@ -266,7 +266,7 @@ func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []
 		}
 	}
 	if best < 0 {
-		best = m.nearestName(e.Path, target.coded(i))
+		best = m.nearestName(e.Path, target.depth(i))
 	}
 	if best < 0 {
 		return nil, nil
@@ -335,16 +335,15 @@ func inPair(pairs map[string]string, path string) string {
 }
 
 // nearestName returns the base file of the same name whose folders have most in
-// common with those of p, or -1: one that must be decoded, only if it is nearer, and p's
-// own file is coded, too.
-func (m *matcher) nearestName(p string, coded bool) int {
+// common with those of p, or -1: one that must be decoded, only if it is nearer, and
+// stands in no more coded members than p's.
+func (m *matcher) nearestName(p string, depth int) int {
 	best, most := [2]int{-1, -1}, [2]int{-1, -1} // of those as they are, and of those coded
 	for _, i := range m.byName[path.Base(p)] {
 		k := 0
-		if m.base.coded(i) {
-			if !coded {
-				continue
-			}
+		if d := m.base.depth(i); d > depth {
+			continue
+		} else if d > 0 {
 			k = 1
 		}
 		if n := commonBytes(m.base.entries[i].Path, p); n > most[k] {

@@ -133,11 +133,7 @@ func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int,
 	best, most := -1, sketchShare-1
 	for i, other := range m.sketches {
 		n := s.shares(other)
-		if n == most && best >= 0 && m.base.coded(i) != m.base.coded(best) {
-			if m.base.coded(best) {
-				best = i
-			}
-		} else if n > most || n == most && i < best {
+		if n > most || n == most && best >= 0 && cmp.Or(cmp.Compare(m.base.depth(i), m.base.depth(best)), cmp.Compare(i, best)) < 0 {
 			best, most = i, n
 		}
 	}

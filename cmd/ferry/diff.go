@@ -24,7 +24,7 @@ func newDiffCommand(a *app) *cobra.Command {
 		Long: `Lists the files that were added, removed, changed, renamed or copied between two
 versions, with sizes. Renames and copies are recognised by content. Files of
 which only time or mode differ ("meta") are counted, and listed with --all. With
---deep, members of container files (zip, tar, cpio, gzip, ar, in one another) and the files of
+--deep, members of container files (zip, tar, cpio, gzip, xz, ar, in one another) and the files of
 disk images are listed, too, behind a "!"; of images that hold a Linux system, Debian
 packages, container images, kernels, units and configuration as well.` + "\n" + exitHelp,
 		Example: "  ferry diff k2s@1.4.0 k2s@1.5.0\n  ferry diff k2s@1.4.0 ./k2s-working-tree --json\n  ferry diff --deep old.zip new.zip",
