@@ -100,7 +100,8 @@ func (s sketch) shares(other sketch) int {
 }
 
 // resembling returns the base file that shares most with a target file, of those
-// that the target does not have at their path; -1 if none shares enough.
+// that the target does not have at their path, and that stand in no more coded members; -1 if
+// none shares enough.
 func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int, error) {
 	if e := target.entries[i]; e.Size < sketchMin {
 		return -1, nil
@@ -131,7 +132,11 @@ func (m *matcher) resembling(ctx context.Context, target *expanded, i int) (int,
 		return -1, err
 	}
 	best, most := -1, sketchShare-1
+	depth := target.depth(i)
 	for i, other := range m.sketches {
+		if m.base.depth(i) > depth {
+			continue // decoding it costs more time than it saves bytes
+		}
 		n := s.shares(other)
 		if n > most || n == most && best >= 0 && cmp.Or(cmp.Compare(m.base.depth(i), m.base.depth(best)), cmp.Compare(i, best)) < 0 {
 			best, most = i, n
