@@ -55,7 +55,7 @@ type job struct {
 const (
 	// heldBlock is how many plain bytes a block may have that is made beside others.
 	heldBlock = 32 << 20
-	// maxJobs bounds how many are, of all streams: each takes about 70 MiB.
+	// maxJobs bounds how many are, of all streams: each takes about 50 MiB.
 	maxJobs = 2
 )
 
@@ -157,7 +157,7 @@ func (e *assembly) block(first byte) error {
 		if err := e.drain(0); err != nil {
 			return err
 		}
-		unpadded, plain, err := b.encode(e.w, e.src, e.check)
+		unpadded, plain, err := b.encode(e.w, e.src, nil, e.check)
 		e.index.add(unpadded, plain)
 		e.plain += plain
 		return err
@@ -175,9 +175,8 @@ func (e *assembly) block(first byte) error {
 		defer close(j.done)
 		slots <- struct{}{}
 		defer func() { <-slots }()
-		src := bytes.NewReader(plain)
-		j.unpadded, j.plain, j.err = b.encode(&j.coded, src, e.check)
-		if j.err == nil && src.Len() > 0 {
+		j.unpadded, j.plain, j.err = b.encode(&j.coded, nil, plain, e.check)
+		if j.err == nil && j.plain != n {
 			j.err = badReconstruction("a block of another size")
 		}
 	}()
@@ -203,8 +202,9 @@ func (e *assembly) drain(jobs int) error {
 
 // blockAssembly makes a block.
 type blockAssembly struct {
-	records []byte // what is left of them
-	src     io.Reader
+	records []byte    // what is left of them
+	src     io.Reader // of the plain bytes; or all of them:
+	all     []byte
 	w       io.Writer
 	n       int64 // bytes written
 
@@ -216,10 +216,10 @@ type blockAssembly struct {
 	ready   resets
 }
 
-// encode makes the block of the plain bytes of src. It returns its size but for padding,
-// and how many plain bytes it has.
-func (b *block) encode(w io.Writer, src io.Reader, check byte) (unpadded, plain int64, err error) {
-	e := &blockAssembly{records: b.records, src: src, w: w, chosen: rangecoder.NewReader(b.chosen), ready: resets{true, true}}
+// encode makes the block of the plain bytes of src, or of those in all. It returns its size but
+// for padding, and how many plain bytes it has.
+func (b *block) encode(w io.Writer, src io.Reader, all []byte, check byte) (unpadded, plain int64, err error) {
+	e := &blockAssembly{records: b.records, src: src, all: all, w: w, chosen: rangecoder.NewReader(b.chosen), ready: resets{true, true}}
 	if e.hash, err = newCheck(check); err != nil {
 		return 0, 0, badReconstruction("unknown check")
 	}
@@ -295,10 +295,17 @@ func (e *blockAssembly) chunk() (int, error) {
 // need reads n plain bytes.
 func (e *blockAssembly) need(n int) error {
 	w := &e.window
-	w.room(n)
-	w.buf = w.buf[:w.pos+n]
-	if err := readPlain(e.src, w.buf[w.pos:]); err != nil {
-		return err
+	if e.src == nil {
+		if w.pos+n > len(e.all) {
+			return badReconstruction("there are fewer plain bytes")
+		}
+		w.buf = e.all[:w.pos+n]
+	} else {
+		w.room(n)
+		w.buf = w.buf[:w.pos+n]
+		if err := readPlain(e.src, w.buf[w.pos:]); err != nil {
+			return err
+		}
 	}
 	if e.hash != nil {
 		e.hash.Write(w.buf[w.pos:])

@@ -19,8 +19,15 @@ type Cache struct {
 	order  *list.List // of *openContent, last used first
 }
 
-// maxOpenContents bounds the files kept open that nobody is reading.
-const maxOpenContents = 12
+// Bounds of the contents kept open that nobody is reading, apart for those that Spool keeps in
+// memory, and those that it does not: some are kept in any case, more as long as they take
+// little memory, or little room on disk.
+const (
+	minOpenContents = 6
+	maxOpenContents = 64
+	maxInMemory     = 12 << 20
+	maxOnDisk       = 1 << 30
+)
 
 type openContent struct {
 	path  string
@@ -71,13 +78,37 @@ func (c *Cache) give(o *openContent) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o.users--
-	for el := c.order.Back(); el != nil && c.order.Len() > maxOpenContents; {
-		prev := el.Prev()
-		if el.Value.(*openContent).users == 0 {
-			c.drop(el)
-		}
-		el = prev
+	if c.order.Len() <= minOpenContents {
+		return
 	}
+	type total struct {
+		n           int
+		size, limit int64
+	}
+	small, large := total{limit: maxInMemory}, total{limit: maxOnDisk}
+	for el := c.order.Front(); el != nil; {
+		next := el.Next()
+		if o := el.Value.(*openContent); o.users == 0 {
+			t := &small
+			if o.size() > spoolInMemory {
+				t = &large
+			}
+			t.n++
+			t.size += o.size()
+			if t.n > minOpenContents && (t.n > maxOpenContents || t.size > t.limit) {
+				c.drop(el)
+			}
+		}
+		el = next
+	}
+}
+
+// size returns how large a content is that nobody is opening.
+func (o *openContent) size() int64 {
+	if o.c == nil {
+		return 0
+	}
+	return o.c.Size()
 }
 
 func (c *Cache) drop(el *list.Element) {
