@@ -34,9 +34,17 @@ const (
 	// heldStream is the size in plain bytes up to which a stream is held in memory while
 	// it is encoded; larger ones are encoded as they come.
 	heldStream = 16 << 20
-	// heldBytes bounds what a Pipeline holds.
-	heldBytes = 48 << 20
+	// heldBytes bounds what a Pipeline holds, and aheadJobs how many streams wait in it for a
+	// core: who gives them has other work, too.
+	heldBytes = 32 << 20
+	aheadJobs = 8
+	// maxLarge bounds the large streams that are encoded at the same time.
+	maxLarge = 2
 )
+
+// running are the streams held in memory that are being encoded: one a core, of all
+// Pipelines.
+var running = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // NewPipeline returns a Pipeline into w.
 func NewPipeline(w io.Writer) *Pipeline { return &Pipeline{w: w} }
@@ -56,7 +64,7 @@ func (p *Pipeline) Write(b []byte) (int, error) {
 	last.behind = append(last.behind, b...)
 	last.held += int64(len(b))
 	p.held += int64(len(b))
-	if err := p.drain(runtime.GOMAXPROCS(0), heldBytes); err != nil {
+	if err := p.drain(len(p.jobs), heldBytes); err != nil {
 		return 0, err
 	}
 	return len(b), nil
@@ -76,6 +84,11 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 			p.err = encodeFrom(p.w, size, reconstruction, write)
 			return p.err
 		}
+		for p.countLarge() >= maxLarge {
+			if err := p.drain(len(p.jobs)-1, heldBytes); err != nil {
+				return err
+			}
+		}
 		j := &job{done: make(chan struct{}), large: newQueue(), held: maxQueue}
 		go func() {
 			defer close(j.done)
@@ -91,6 +104,8 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 	j := &job{done: make(chan struct{}), held: size + plain}
 	go func() {
 		defer close(j.done)
+		running <- struct{}{}
+		defer func() { <-running }()
 		limited := &limitedWriter{&j.coded, size}
 		if j.err = Encode(limited, &from, reconstruction); j.err == nil {
 			j.err = limited.ended()
@@ -99,11 +114,21 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 	return p.begun(j)
 }
 
+// countLarge counts the large streams that were begun.
+func (p *Pipeline) countLarge() (n int) {
+	for _, j := range p.jobs {
+		if j.large != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // begun adds a job.
 func (p *Pipeline) begun(j *job) error {
 	p.jobs = append(p.jobs, j)
 	p.held += j.held
-	return p.drain(runtime.GOMAXPROCS(0), heldBytes)
+	return p.drain(runtime.GOMAXPROCS(0)+aheadJobs, heldBytes)
 }
 
 // drainDone writes the oldest jobs out that need not be waited for.
