@@ -316,7 +316,6 @@ func (a *applier) ops(ctx context.Context, w io.Writer, ops []op, made *streamCa
 		return a.op(ctx, w, ops[0], true, made)
 	}
 	p := coded.NewPipeline(w)
-	p.Concurrent = true
 	defer func() { err = cmp.Or(p.Close(), err) }()
 	for _, o := range ops {
 		if o.kind == opDeflate {

@@ -58,8 +58,8 @@ func encodeFrom(w io.Writer, size int64, reconstruction []byte, write func(io.Wr
 	limited := &limitedWriter{w, size}
 	err := Encode(limited, r, reconstruction)
 	r.CloseWithError(err)
-	if failed := <-written; err == nil {
-		err = failed
+	if failed := <-written; failed != nil && !errors.Is(failed, err) {
+		err = failed // of which what Encode says follows
 	}
 	if err == nil {
 		err = limited.ended()

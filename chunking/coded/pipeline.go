@@ -2,7 +2,6 @@ package coded
 
 import (
 	"bytes"
-	"cmp"
 	"io"
 	"runtime"
 )
@@ -10,10 +9,6 @@ import (
 // Pipeline writes pieces of a file in order; streams among them are encoded on all
 // cores. It is for one goroutine. Close it.
 type Pipeline struct {
-	// Concurrent says that functions given to Encode may run beside one another and
-	// after it has returned: then large streams, too, are encoded beside others.
-	Concurrent bool
-
 	w    io.Writer
 	jobs []*job // in order; what was written since is behind the last
 	held int64  // bytes of them
@@ -24,7 +19,6 @@ type Pipeline struct {
 type job struct {
 	done   chan struct{}
 	coded  bytes.Buffer
-	large  *queue // of a large stream: in place of coded
 	err    error
 	behind []byte
 	held   int64
@@ -38,8 +32,6 @@ const (
 	// core: who gives them has other work, too.
 	heldBytes = 32 << 20
 	aheadJobs = 8
-	// maxLarge bounds the large streams that are encoded at the same time.
-	maxLarge = 2
 )
 
 // running are the streams held in memory that are being encoded: one a core, of all
@@ -77,25 +69,11 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 		return p.err
 	}
 	if plain > heldStream || size > heldStream {
-		if !p.Concurrent {
-			if err := p.drain(0, 0); err != nil {
-				return err
-			}
-			p.err = encodeFrom(p.w, size, reconstruction, write)
-			return p.err
+		if err := p.drain(0, 0); err != nil {
+			return err
 		}
-		for p.countLarge() >= maxLarge {
-			if err := p.drain(len(p.jobs)-1, heldBytes); err != nil {
-				return err
-			}
-		}
-		j := &job{done: make(chan struct{}), large: newQueue(), held: maxQueue}
-		go func() {
-			defer close(j.done)
-			j.err = encodeFrom(j.large, size, reconstruction, write)
-			j.large.end()
-		}()
-		return p.begun(j)
+		p.err = encodeFrom(p.w, size, reconstruction, write)
+		return p.err
 	}
 	var from bytes.Buffer
 	if p.err = write(&limitedWriter{&from, plain}); p.err != nil {
@@ -111,21 +89,6 @@ func (p *Pipeline) Encode(size, plain int64, reconstruction []byte, write func(i
 			j.err = limited.ended()
 		}
 	}()
-	return p.begun(j)
-}
-
-// countLarge counts the large streams that were begun.
-func (p *Pipeline) countLarge() (n int) {
-	for _, j := range p.jobs {
-		if j.large != nil {
-			n++
-		}
-	}
-	return n
-}
-
-// begun adds a job.
-func (p *Pipeline) begun(j *job) error {
 	p.jobs = append(p.jobs, j)
 	p.held += j.held
 	return p.drain(runtime.GOMAXPROCS(0)+aheadJobs, heldBytes)
@@ -138,10 +101,7 @@ func (p *Pipeline) drainDone() error {
 		case <-p.jobs[0].done:
 			p.drain(len(p.jobs)-1, heldBytes)
 		default:
-			if large := p.jobs[0].large; large != nil {
-				p.err = large.send(p.w, false)
-			}
-			return p.err
+			return nil
 		}
 	}
 	return p.err
@@ -153,36 +113,21 @@ func (p *Pipeline) drain(jobs int, held int64) error {
 		j := p.jobs[0]
 		p.jobs = p.jobs[1:]
 		p.held -= j.held
-		if p.err = j.send(p.w); p.err == nil && len(j.behind) > 0 {
+		<-j.done
+		if p.err = j.err; p.err != nil {
+			break
+		}
+		if _, p.err = p.w.Write(j.coded.Bytes()); p.err == nil && len(j.behind) > 0 {
 			_, p.err = p.w.Write(j.behind)
 		}
 	}
 	return p.err
 }
 
-// send waits for the stream and writes it out; a large one as it comes.
-func (j *job) send(w io.Writer) error {
-	if j.large != nil {
-		err := j.large.send(w, true)
-		j.large.leave()
-		<-j.done
-		return cmp.Or(err, j.err)
-	}
-	<-j.done
-	if j.err != nil {
-		return j.err
-	}
-	_, err := w.Write(j.coded.Bytes())
-	return err
-}
-
 // Close writes out what is left, and waits for all that was begun.
 func (p *Pipeline) Close() error {
 	err := p.drain(0, 0)
 	for _, j := range p.jobs {
-		if j.large != nil {
-			j.large.leave()
-		}
 		<-j.done
 	}
 	return err

@@ -44,10 +44,9 @@ func deflated(t *testing.T, plain []byte, level int) ([]byte, deflate.Result) {
 func TestPipeline(t *testing.T) {
 	large := bytes.Repeat([]byte("0123456789abcdef"), heldStream/16+1)
 	largeStream, largeResult := deflated(t, large, 6)
-	for _, concurrent := range []bool{false, true} {
+	{
 		var got, want bytes.Buffer
 		p := NewPipeline(&got)
-		p.Concurrent = concurrent
 		write := func(b []byte) {
 			want.Write(b)
 			if _, err := p.Write(b); err != nil {
@@ -75,29 +74,28 @@ func TestPipeline(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(got.Bytes(), want.Bytes()) {
-			t.Errorf("concurrent %v: wrote %d bytes that differ from the %d wanted", concurrent, got.Len(), want.Len())
+			t.Errorf("wrote %d bytes that differ from the %d wanted", got.Len(), want.Len())
 		}
 	}
 }
 
 // TestPipelineErrors gives back errors of reading, writing and of reconstructions,
-// at once or at a later call, and never waits for what nobody reads.
+// at once or at a later call.
 func TestPipelineErrors(t *testing.T) {
 	broken := errors.New("broken")
 	plain := text(50_000)
 	_, r := deflated(t, plain, 6)
-	noise := make([]byte, heldStream+1) // of which a queue holds a part only
-	if !testing.Short() {               // else of zeros: it takes the race detector a minute
+	noise := make([]byte, heldStream+1)
+	if !testing.Short() { // else of zeros: it takes the race detector a minute
 		rand.NewChaCha8([32]byte{1}).Read(noise)
 	}
 	_, largest := deflated(t, noise, flate.NoCompression)
 	give := func(b []byte) func(io.Writer) error {
 		return func(w io.Writer) error { _, err := w.Write(b); return err }
 	}
-	for _, concurrent := range []bool{false, true} {
+	{
 		run := func(w io.Writer, size, n int64, recon []byte, write func(io.Writer) error) error {
 			p := NewPipeline(w)
-			p.Concurrent = concurrent
 			err := p.Encode(size, n, recon, write)
 			if _, later := p.Write([]byte("more")); err == nil {
 				err = later
@@ -121,11 +119,13 @@ func TestPipelineErrors(t *testing.T) {
 			"too much plain":       {run(io.Discard, r.Coded, r.Plain-1, r.Reconstruction, give(plain)), ErrReconstruction},
 			"bad":                  {run(io.Discard, r.Coded, r.Plain, []byte{1, 2, 3}, give(plain)), ErrReconstruction},
 			"large and bad":        {run(io.Discard, r.Coded, heldStream+1, []byte{1, 2, 3}, give(plain)), ErrReconstruction},
+			"ends too soon":        {run(io.Discard, r.Coded, r.Plain, r.Reconstruction, func(io.Writer) error { return fmt.Errorf("at 5: %w", io.ErrUnexpectedEOF) }), io.ErrUnexpectedEOF},
+			"large, ends too soon": {run(io.Discard, largest.Coded, largest.Plain, largest.Reconstruction, func(io.Writer) error { return fmt.Errorf("at 5: %w", io.ErrUnexpectedEOF) }), io.ErrUnexpectedEOF},
 			"large, reading fails": {run(io.Discard, largest.Coded, largest.Plain, largest.Reconstruction, func(io.Writer) error { return broken }), broken},
 			"large, writing fails": {run(failing{broken}, largest.Coded, largest.Plain, largest.Reconstruction, give(noise)), broken},
 		} {
 			if !errors.Is(test.err, test.want) {
-				t.Errorf("%s (concurrent %v): got %v, want %v", name, concurrent, test.err, test.want)
+				t.Errorf("%s: got %v, want %v", name, test.err, test.want)
 			}
 		}
 	}

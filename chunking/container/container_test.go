@@ -439,6 +439,32 @@ func TestFree(t *testing.T) {
 	}
 }
 
+// counting counts the bytes that are read.
+type counting struct {
+	io.ReaderAt
+	n int
+}
+
+func (c *counting) ReadAt(p []byte, off int64) (int, error) {
+	c.n += len(p)
+	return c.ReaderAt.ReadAt(p, off)
+}
+
+// TestFreeHostile reads free blocks about once, though each begins like an archive whose
+// members are all the blocks that follow.
+func TestFreeHostile(t *testing.T) {
+	var blocks []byte
+	for range 4 << 10 {
+		b := fmt.Appendf([]byte(arMagic), "%-48s%-10d`\n", "x", 1024-arHeaderSize)
+		blocks = append(blocks, append(b, make([]byte, 1024-len(b))...)...)
+	}
+	r := &counting{ReaderAt: bytes.NewReader(blocks)}
+	debs, err := debsIn(t.Context(), r, disk.Range{Size: int64(len(blocks))}, "free")
+	if err != nil || len(debs) > 0 || r.n > 2*len(blocks) {
+		t.Errorf("%d packages, %v; read %d bytes of %d", len(debs), err, r.n, len(blocks))
+	}
+}
+
 // TestTools takes apart what the archivers of this system make.
 func TestTools(t *testing.T) {
 	dir := t.TempDir()

@@ -178,21 +178,15 @@ const arMagic = "!<arch>\n"
 // arMembers finds the members of an ar file, such as a .deb. ar(5).
 func arMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, _ place) ([]member, error) {
 	var members []member
-	var head [60]byte
-	for at := int64(len(arMagic)); at+int64(len(head)) <= size; {
+	for at := int64(len(arMagic)); at+arHeaderSize <= size && len(members) < maxMembers; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if n, err := r.ReadAt(head[:], at); n < len(head) {
-			return nil, err
-		}
-		n, err := strconv.ParseInt(strings.TrimRight(string(head[48:58]), " "), 10, 64)
-		at += int64(len(head))
-		if head[58] != '`' || head[59] != '\n' || err != nil || n < 0 || n > size-at || len(members) == maxMembers {
-			break
+		name, n, ok, err := arHeader(r, at)
+		if at += arHeaderSize; err != nil || !ok || n > size-at {
+			return members, err
 		}
 		if n > 0 {
-			name := strings.TrimRight(strings.TrimRight(string(head[:16]), " "), "/")
 			members = append(members, member{off: at, size: n, name: name})
 		}
 		at += n + n&1
@@ -384,7 +378,7 @@ func debsIn(ctx context.Context, r io.ReaderAt, g disk.Range, stream string) ([]
 				continue
 			}
 			from := at + int64(i)
-			size, err := debSize(ctx, io.NewSectionReader(r, from, end-from))
+			size, err := debSize(io.NewSectionReader(r, from, end-from))
 			if err != nil {
 				return nil, err
 			}
@@ -401,17 +395,34 @@ func debsIn(ctx context.Context, r io.ReaderAt, g disk.Range, stream string) ([]
 
 // debSize returns how long the Debian package is that r begins with; 0 if there is none, or
 // not all of it. deb(5).
-func debSize(ctx context.Context, r *io.SectionReader) (int64, error) {
-	members, err := arMembers(ctx, nil, r, r.Size(), place{})
-	if err != nil || len(members) < 3 {
-		return 0, err
-	}
-	for i, name := range []string{"debian-binary", "control.tar", "data.tar"} {
-		if !strings.HasPrefix(members[i].name, name) {
-			return 0, nil
+func debSize(r *io.SectionReader) (int64, error) {
+	at := int64(len(arMagic))
+	end := at
+	for _, want := range []string{"debian-binary", "control.tar", "data.tar"} {
+		name, size, ok, err := arHeader(r, at)
+		if at += arHeaderSize; err != nil || !ok || !strings.HasPrefix(name, want) || size > r.Size()-at {
+			return 0, err
 		}
+		end = at + size
+		at = end + size&1
 	}
-	return members[2].off + members[2].size, nil
+	return end, nil
+}
+
+// arHeaderSize is that of what is before each member of an ar file.
+const arHeaderSize = 60
+
+// arHeader reads a header, if there is one: the name of the member behind it, and its size.
+func arHeader(r io.ReaderAt, at int64) (name string, size int64, ok bool, err error) {
+	var head [arHeaderSize]byte
+	if n, err := r.ReadAt(head[:], at); n < len(head) {
+		return "", 0, false, ignoreEnd(err)
+	}
+	size, err = strconv.ParseInt(strings.TrimRight(string(head[48:58]), " "), 10, 64)
+	if head[58] != '`' || head[59] != '\n' || err != nil || size < 0 {
+		return "", 0, false, nil
+	}
+	return strings.TrimRight(strings.TrimRight(string(head[:16]), " "), "/"), size, true, nil
 }
 
 // zeros returns the member that stands for zeros in [off, end).

@@ -332,6 +332,7 @@ func (s *splitter) coded(ctx context.Context, r *io.SectionReader, at place, dec
 	n := node{size: result.Coded, name: at.name, reconstruction: result.Reconstruction}
 	inner := node{size: result.Plain, name: at.name}
 	if content != nil {
+		at = at.share(result.Coded, r.Size()) // others of the same container have theirs
 		at.budget -= result.Plain
 		if inner, err = s.space(ctx, s.watch(content), result.Plain, at); err != nil {
 			return asIs, err

@@ -54,8 +54,12 @@ func (f *fast) match(src []byte) (tokens int) {
 		e := &f.table[fastHash(v)]
 		was := *e
 		*e = fastEntry{v, f.begin + int64(i) + fastPiece}
-		from = int(was.at - fastPiece - f.begin)
-		return from, was.at > 0 && was.value == v && i-from <= windowSize
+		back := f.begin + int64(i) + fastPiece - was.at
+		ok = was.at > 0 && was.value == v && back <= windowSize
+		if ok {
+			from = i - int(back)
+		}
+		return from, ok
 	}
 	for s := 0; ; {
 		from := 0

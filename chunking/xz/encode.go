@@ -21,6 +21,7 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	err := e.run()
 	for _, j := range e.jobs {
 		<-j.done
+		<-slots
 	}
 	return err
 }
@@ -55,7 +56,7 @@ type job struct {
 const (
 	// heldBlock is how many plain bytes a block may have that is made beside others.
 	heldBlock = 32 << 20
-	// maxJobs bounds how many are, of all streams: each takes about 50 MiB.
+	// maxJobs bounds how many are held, of all streams: each takes about 70 MiB.
 	maxJobs = 2
 )
 
@@ -149,11 +150,20 @@ func (e *assembly) block(first byte) error {
 	if b.records, err = e.counted(); err != nil {
 		return err
 	}
-	if e.blocks++; tooMany(e.blocks, e.plain) {
+	if tooMany(e.blocks, e.plain) {
 		return badReconstruction("its blocks are small")
 	}
+	e.blocks++
 	n := b.sizes.plain
-	if n < 0 || n > heldBlock {
+	held := n >= 0 && n <= heldBlock
+	for held && !takeSlot() { // never waiting: plain bytes may come from another stream that is made
+		if held = len(e.jobs) > 0; held {
+			if err := e.drain(len(e.jobs) - 1); err != nil {
+				return err
+			}
+		}
+	}
+	if !held {
 		if err := e.drain(0); err != nil {
 			return err
 		}
@@ -162,25 +172,45 @@ func (e *assembly) block(first byte) error {
 		e.plain += plain
 		return err
 	}
-	// Its plain bytes are read before it takes one of the slots: they may come from another
-	// stream that is made.
+	j := &job{done: make(chan struct{})}
+	e.jobs = append(e.jobs, j)
 	plain := make([]byte, n)
 	if err := readPlain(e.src, plain); err != nil {
+		close(j.done)
 		return err
 	}
 	e.plain += n
-	j := &job{done: make(chan struct{})}
-	e.jobs = append(e.jobs, j)
 	go func() {
 		defer close(j.done)
-		slots <- struct{}{}
-		defer func() { <-slots }()
-		j.unpadded, j.plain, j.err = b.encode(&j.coded, nil, plain, e.check)
+		j.unpadded, j.plain, j.err = b.encode(&limited{&j.coded, n + n/8 + 1<<20}, nil, plain, e.check)
 		if j.err == nil && j.plain != n {
 			j.err = badReconstruction("a block of another size")
 		}
 	}()
-	return e.drain(maxJobs - 1)
+	return nil
+}
+
+// takeSlot takes one of the slots, if there is one.
+func takeSlot() bool {
+	select {
+	case slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// limited takes no more than left bytes.
+type limited struct {
+	w    io.Writer
+	left int64
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= int64(len(p)); l.left < 0 {
+		return 0, badReconstruction("a block too long")
+	}
+	return l.w.Write(p)
 }
 
 // drain writes the oldest jobs' blocks out until there are few enough.
@@ -188,6 +218,7 @@ func (e *assembly) drain(jobs int) error {
 	for len(e.jobs) > jobs {
 		j := e.jobs[0]
 		<-j.done
+		<-slots
 		e.jobs = e.jobs[1:]
 		if j.err != nil {
 			return j.err

@@ -118,9 +118,10 @@ func (a *analysis) begins(header []byte) error {
 	if len(a.out) == 0 {
 		a.out = []byte{Version, a.check}
 	}
-	if a.blocks++; tooMany(a.blocks, a.plain) {
+	if tooMany(a.blocks, a.plain) {
 		return fmt.Errorf("%w: its blocks are small", ErrCostly)
 	}
+	a.blocks++
 	a.out = append(a.out, header...)
 	a.chosen = rangecoder.NewWriter()
 	a.choices = newChoices(a.chosen)
@@ -138,8 +139,8 @@ func (a *analysis) ends() {
 }
 
 // tooMany reports whether so many blocks, each of which takes some time, are more than there
-// should be of so many plain bytes.
-func tooMany(blocks, plain int64) bool { return blocks > 64 && blocks > plain>>16 }
+// should be before another, of so many plain bytes.
+func tooMany(blocks, plain int64) bool { return blocks >= 64 && blocks > plain>>16 }
 
 // take codes the choices of a chunk.
 func (a *analysis) take(p piece) {

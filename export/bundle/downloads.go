@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/zip"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (m *merger) download(ctx context.Context, c *Content, d addon.Download) err
 	if to == "." {
 		return nil
 	}
-	if err := tree.CheckPath(to); err != nil {
+	if err := cmp.Or(tree.CheckPath(to), tree.CheckWindows(to)); err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	for _, f := range c.Packages {
@@ -62,7 +63,7 @@ func (m *merger) download(ctx context.Context, c *Content, d addon.Download) err
 		}
 		e, err := s.entry(ctx, to, size, m.createdTime(), false)
 		if err != nil {
-			return err
+			return decodeError(from, err)
 		}
 		return m.program(ctx, item{e, s.open})
 	}
