@@ -323,11 +323,7 @@ func (a *applier) ops(ctx context.Context, w io.Writer, ops []op, made *streamCa
 			for _, inner := range o.inner {
 				plain += inner.size
 			}
-			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error {
-				within := &streamCache{}
-				defer within.Close()
-				return a.ops(ctx, w, o.inner, within)
-			})
+			err = p.Encode(o.size, plain, o.reconstruction, func(w io.Writer) error { return a.ops(ctx, w, o.inner, made) })
 		} else {
 			err = a.op(ctx, p, o, false, made)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"strconv"
 )
@@ -85,7 +86,7 @@ func skipZeros(ctx context.Context, r io.ReaderAt, at, size int64) (int64, error
 
 // ignoreEnd returns an error of reading, but for the end of a file.
 func ignoreEnd(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err

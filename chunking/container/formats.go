@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -71,39 +72,34 @@ func (b *boundedReader) ReadAt(p []byte, off int64) (int, error) {
 	return b.r.ReadAt(p, off)
 }
 
-// gzipMembers finds the members of a gzip file, one behind the other. RFC 1952.
+// gzipMembers finds the members of a gzip file. RFC 1952.
 func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p place) ([]member, error) {
-	var members []member
-	for at := int64(0); at < size; {
-		head, err := gzipHeader(io.NewSectionReader(r, at, size-at))
-		if err != nil {
-			break
-		}
-		n, err := s.coded(ctx, io.NewSectionReader(r, at+head, size-at-head), p.inside(""), deflate.Decode)
-		if err != nil {
-			return nil, err
-		}
-		if n.reconstruction == nil {
-			break
-		}
-		for _, inner := range n.inner {
-			p.budget -= inner.size
-		}
-		members = append(members, member{off: at + head, size: n.size, done: true, node: n})
-		at += head + n.size + 8 // CRC-32 and size follow
-		if k := int64(len(members)); k > manyMembers && at < k*minMember {
-			break // it is not worth the time
-		}
+	begin := func(at int64) (int64, bool) {
+		n, err := gzipHeader(io.NewSectionReader(r, at, size-at))
+		return at + n, err == nil
 	}
-	return members, nil
+	end := func(at int64) (int64, error) { return at + 8, nil } // CRC-32 and size
+	return s.streams(ctx, r, size, p, deflate.Decode, begin, end)
 }
 
-// xzMembers finds the streams of an xz file, one behind the other, with zeros between. The .xz
-// File Format 1.2.1, section 2.
+// xzMembers finds the streams of an xz file, between which there may be zeros. The .xz File
+// Format 1.2.1, section 2.
 func xzMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p place) ([]member, error) {
+	begin := func(at int64) (int64, bool) { return at, true }
+	end := func(at int64) (int64, error) { return skipZeros(ctx, r, at, size) }
+	return s.streams(ctx, r, size, p, decodeXZ, begin, end)
+}
+
+// streams takes coded streams apart that stand one behind the other: begin returns where the
+// one begins whose header is at a place, and end what is behind one.
+func (s *splitter) streams(ctx context.Context, r io.ReaderAt, size int64, p place, decode decoder, begin func(at int64) (int64, bool), end func(at int64) (int64, error)) ([]member, error) {
 	var members []member
 	for at := int64(0); at < size; {
-		n, err := s.coded(ctx, io.NewSectionReader(r, at, size-at), p.inside(""), decodeXZ)
+		from, ok := begin(at)
+		if !ok {
+			break
+		}
+		n, err := s.coded(ctx, io.NewSectionReader(r, from, size-from), p.inside(""), decode)
 		if err != nil {
 			return nil, err
 		}
@@ -113,8 +109,8 @@ func xzMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p pl
 		for _, inner := range n.inner {
 			p.budget -= inner.size
 		}
-		members = append(members, member{off: at, size: n.size, done: true, node: n})
-		if at, err = skipZeros(ctx, r, at+n.size, size); err != nil {
+		members = append(members, member{off: from, size: n.size, done: true, node: n})
+		if at, err = end(from + n.size); err != nil {
 			return nil, err
 		}
 		if k := int64(len(members)); k > manyMembers && at < k*minMember {
@@ -276,12 +272,12 @@ func diskMembers(ctx context.Context, _ *splitter, r io.ReaderAt, size int64, at
 		return nil, err
 	}
 	for _, s := range streams {
+		if len(s.Ranges) == 0 {
+			continue
+		}
 		if len(s.Ranges) == 1 {
 			// What is left of deleted files may begin like a container, and is none.
 			members = append(members, member{off: s.Ranges[0].Off, size: s.Ranges[0].Size, name: s.Name, opaque: disk.IsFree(s.Name)})
-			continue
-		}
-		if len(s.Ranges) == 0 {
 			continue
 		}
 		whole := &scattered{name: at.inside(s.Name).name}
@@ -341,7 +337,7 @@ func deletedDebs(ctx context.Context, r io.ReaderAt, streams []disk.Stream) ([]m
 		}
 		var left []disk.Range
 		for _, g := range s.Ranges {
-			k, _ := slices.BinarySearchFunc(debs, g.Off, func(m member, off int64) int { return cmp.Compare(m.off+m.size, off+1) })
+			k := sort.Search(len(debs), func(i int) bool { return debs[i].off+debs[i].size > g.Off })
 			for ; k < len(debs) && debs[k].off < g.Off+g.Size; k++ {
 				if n := debs[k].off - g.Off; n > 0 {
 					left = append(left, disk.Range{Off: g.Off, Size: n})

@@ -40,6 +40,9 @@ type Writer struct {
 // NewWriter returns a Writer.
 func NewWriter() *Writer { return &Writer{size: 1<<32 - 1} }
 
+// Reset makes w as it was at first. It writes over what Finish returned.
+func (w *Writer) Reset() { *w = Writer{size: 1<<32 - 1, out: w.out[:0]} }
+
 // Code writes a bit and adapts p.
 func (w *Writer) Code(p *Prob, bit bool) bool {
 	bound := w.size >> probBits * uint32(*p)

@@ -142,7 +142,7 @@ func (d *decoder) decode(w *window, coded, n int, dict int64) error {
 		if r.bit(&d.isMatch[uint32(d.state)<<maxPb|posState]) == 0 {
 			probs := d.literalAt(at, prev)
 			if d.state < litStates {
-				prev = r.literal(probs)
+				prev = byte(r.tree(probs[:0x100], 8))
 			} else {
 				if d.reps[0] >= uint32(w.back(pos)) {
 					return w.tooFar(d.reps[0], pos, dict)
@@ -218,34 +218,6 @@ func (r *rangeDecoder) rep(m *model, posState uint32) uint8 {
 		return kindRep + 2
 	}
 	return kindRep + 3
-}
-
-// literal reads a byte behind a literal.
-func (r *rangeDecoder) literal(probs *[0x300]prob) byte {
-	m := uint32(1)
-	size, code, at := r.size, r.code, r.at
-	for m < 0x100 {
-		if size < topRange {
-			size <<= 8
-			code = code<<8 | uint32(r.in[at%uint32(len(r.in))])
-			at++
-		}
-		p := &probs[m]
-		v := uint32(*p)
-		bound := size >> probBits * v
-		if code < bound {
-			size = bound
-			*p = prob(v + (1<<probBits-v)>>probMove)
-			m <<= 1
-		} else {
-			size -= bound
-			code -= bound
-			*p = prob(v - v>>probMove)
-			m = m<<1 | 1
-		}
-	}
-	r.size, r.code, r.at = size, code, at
-	return byte(m)
 }
 
 // matched reads a byte behind a match, where the match would go on with other.

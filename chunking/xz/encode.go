@@ -182,7 +182,7 @@ func (e *assembly) block(first byte) error {
 	e.plain += n
 	go func() {
 		defer close(j.done)
-		j.unpadded, j.plain, j.err = b.encode(&limited{&j.coded, n + n/8 + 1<<20}, nil, plain, e.check)
+		j.unpadded, j.plain, j.err = b.encode(&j.coded, nil, plain, e.check)
 		if j.err == nil && j.plain != n {
 			j.err = badReconstruction("a block of another size")
 		}
@@ -198,19 +198,6 @@ func takeSlot() bool {
 	default:
 		return false
 	}
-}
-
-// limited takes no more than left bytes.
-type limited struct {
-	w    io.Writer
-	left int64
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.left -= int64(len(p)); l.left < 0 {
-		return 0, badReconstruction("a block too long")
-	}
-	return l.w.Write(p)
 }
 
 // drain writes the oldest jobs' blocks out until there are few enough.
@@ -281,6 +268,9 @@ func (b *block) encode(w io.Writer, src io.Reader, all []byte, check byte) (unpa
 func (e *blockAssembly) take(n int) ([]byte, error) { return takeFrom(&e.records, n) }
 
 func (e *blockAssembly) write(b []byte) error {
+	if most := len(e.all) + len(e.all)/8 + 1<<20; e.src == nil && e.n+int64(len(b)) > int64(most) {
+		return badReconstruction("a block too long") // which is held in memory
+	}
 	n, err := e.w.Write(b)
 	e.n += int64(n)
 	return err
@@ -377,25 +367,26 @@ func (e *blockAssembly) coded(control byte, size []byte) error {
 	if control >= chunkLZMA+chunkReset {
 		e.lzma.model.reset()
 	}
-	e.lzma.rangeEncoder.reset()
+	e.lzma.Reset()
 	w := &e.window
 	for w.pos < len(w.buf) {
 		t := e.choices.token(w, token{})
 		switch n := int(t.n); {
 		case n > min(maxMatch, len(w.buf)-w.pos), t.kind == kindMatch && t.dist >= uint32(w.back(w.pos)):
 			return badReconstruction("a match beyond the end, or from before the begin")
-		case e.lzma.len() > maxCoded || e.chosen.Behind():
+		case e.lzma.Len() > maxCoded || e.chosen.Behind():
 			return badReconstruction("a chunk too long, or choices cut off")
 		}
 		e.lzma.token(w, t)
 		w.pos += int(t.n)
 	}
-	coded := e.lzma.finish()
-	if len(coded) > maxCoded {
+	coded := e.lzma.Finish()
+	if 1+len(coded) > maxCoded {
 		return badReconstruction("a chunk too long")
 	}
 	head := append([]byte{control}, size...)
-	head = append(binary.BigEndian.AppendUint16(head, uint16(len(coded)-1)), props...)
+	head = binary.BigEndian.AppendUint16(head, uint16(len(coded))) // and the zero, less one
+	head = append(append(head, props...), 0)
 	if err := e.write(head); err != nil {
 		return err
 	}

@@ -1,64 +1,15 @@
 package xz
 
-import "math/bits"
+import (
+	"math/bits"
 
-// rangeEncoder writes LZMA's bits. It is like the range coder of the choices, but for the
-// first byte and the bits' loops: most of the time is spent in them.
-type rangeEncoder struct {
-	low  uint64
-	size uint32
-	held byte // the byte before, which may change by a carry; at first the zero that begins a chunk
-	ones int  // bytes of 0xff behind it, likewise
-	out  []byte
-}
+	"ferry/chunking/rangecoder"
+)
 
-// reset begins a chunk.
-func (r *rangeEncoder) reset() {
-	*r = rangeEncoder{size: 1<<32 - 1, out: r.out[:0]}
-}
+// rangeEncoder writes LZMA's bits, but for the zero that a chunk begins with.
+type rangeEncoder struct{ rangecoder.Writer }
 
-// shift moves the top byte out, once it is known whether it carries.
-func (r *rangeEncoder) shift() {
-	if r.low < 0xff<<24 || r.low > 1<<32-1 {
-		carry := byte(r.low >> 32)
-		r.out = append(r.out, r.held+carry)
-		for ; r.ones > 0; r.ones-- {
-			r.out = append(r.out, 0xff+carry)
-		}
-		r.ones, r.held = 0, byte(r.low>>24)
-	} else {
-		r.ones++
-	}
-	r.low = r.low & 0xffffff << 8
-}
-
-// len returns how many bytes there will be, or a few less.
-func (r *rangeEncoder) len() int { return len(r.out) + r.ones }
-
-// finish returns the chunk's bytes.
-func (r *rangeEncoder) finish() []byte {
-	for range 5 {
-		r.shift()
-	}
-	return r.out
-}
-
-func (r *rangeEncoder) bit(p *prob, bit uint32) {
-	v := uint32(*p)
-	bound := r.size >> probBits * v
-	if bit == 0 {
-		r.size = bound
-		*p = prob(v + (1<<probBits-v)>>probMove)
-	} else {
-		r.low += uint64(bound)
-		r.size -= bound
-		*p = prob(v - v>>probMove)
-	}
-	if r.size < topRange {
-		r.size <<= 8
-		r.shift()
-	}
-}
+func (r *rangeEncoder) bit(p *prob, bit uint32) { r.Code(p, bit != 0) }
 
 // tree writes the n low bits of v, the highest first.
 func (r *rangeEncoder) tree(probs []prob, n int, v uint32) {
@@ -78,20 +29,6 @@ func (r *rangeEncoder) reverse(probs []prob, n, v uint32) {
 		v >>= 1
 		r.bit(&probs[m], b)
 		m = m<<1 | b
-	}
-}
-
-// direct writes the n low bits of v, which are not modelled.
-func (r *rangeEncoder) direct(n, v uint32) {
-	for i := int(n) - 1; i >= 0; i-- {
-		r.size >>= 1
-		if v>>i&1 != 0 {
-			r.low += uint64(r.size)
-		}
-		if r.size < topRange {
-			r.size <<= 8
-			r.shift()
-		}
 	}
 }
 
@@ -142,7 +79,7 @@ func (r *rangeEncoder) dist(m *model, n int, dist uint32) {
 		r.reverse(m.special[base-slot:], footer, dist-base)
 		return
 	}
-	r.direct(footer-4, (dist-base)>>4)
+	r.Raw((dist-base)>>4, int(footer-4))
 	r.reverse(m.align[:], 4, dist&15)
 }
 

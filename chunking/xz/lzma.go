@@ -1,5 +1,7 @@
 package xz
 
+import "ferry/chunking/rangecoder"
+
 // What LZMA's decoder and encoder share: tokens, and the probabilities of their bits (I.
 // Pavlov, LZMA Specification, 2015, whose names these are).
 
@@ -23,7 +25,6 @@ const (
 
 	probBits = 11
 	probMove = 5
-	probEven = 1 << probBits / 2
 	topRange = 1 << 24
 )
 
@@ -68,7 +69,7 @@ func (h *history) pass(t token) {
 }
 
 // prob is the probability of a bit that is not set.
-type prob = uint16
+type prob = rangecoder.Prob
 
 // model holds the probabilities of LZMA's bits.
 type model struct {
@@ -135,7 +136,7 @@ func (l *lengths) reset() {
 
 func fill(list []prob) {
 	for i := range list {
-		list[i] = probEven
+		list[i] = rangecoder.Even
 	}
 }
 
