@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -365,9 +366,13 @@ func TestReconstructions(t *testing.T) {
 // TestMemory takes little for small streams, and no more than it should for large ones.
 func TestMemory(t *testing.T) {
 	stream, _ := golden(t, "xz-6")
-	Decode(io.Discard, bytes.NewReader(stream)) // its tables are used again
-	if n := allocated(func() { Decode(io.Discard, bytes.NewReader(stream)) }); n > 2<<20 {
-		t.Errorf("a small stream took %d bytes", n)
+	// Its tables are used again, if no collection of garbage drops them in between.
+	least := uint64(math.MaxUint64)
+	for range 10 {
+		least = min(least, allocated(func() { Decode(io.Discard, bytes.NewReader(stream)) }))
+	}
+	if least > 2<<20 {
+		t.Errorf("a small stream took %d bytes", least)
 	}
 	zeros := make([]byte, 100<<20)
 	stream = tool(t, zeros, "xz", "-0", "-c", "plain")
