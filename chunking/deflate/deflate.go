@@ -117,8 +117,7 @@ type analysis struct {
 	blocks  []*block // read and not yet compared
 	flushed bool     // the block read last was stored and empty
 	codes   blockCodes
-	freq    frequencies // of the first block
-	again   *assembly   // makes the stream again; nil if that is not wanted, or cannot be done
+	again   *assembly // makes the stream again; nil if that is not wanted, or cannot be done
 }
 
 // restarts are where an encoder begins anew, with what it wrote last as its dictionary:
@@ -137,6 +136,7 @@ type block struct {
 	pad    byte
 	header bitString
 	tokens []token
+	freq   frequencies // of a dynamic block, all of which was read
 	stored int
 	// flushed says that the block before is stored and empty, as a flush leaves one.
 	flushed bool
@@ -224,7 +224,7 @@ func (a *analysis) take(s *segment) error {
 			b.plain = append(b.plain, s.plain...)
 		}
 	}
-	b.whole, b.final, b.pad = s.last, s.final, s.pad
+	b.whole, b.freq, b.final, b.pad = s.last, s.freq, s.final, s.pad
 	return nil
 }
 
@@ -254,10 +254,14 @@ func (a *analysis) choose(sample []byte, all bool) {
 			least, best, a.anew = n, c.encoder, c.anew
 		}
 	}
+	alike := a.beforeRestart(anews) >= firstTokens
 	for _, g := range guesses {
-		for _, anew := range anews {
-			c := candidate{g, 0, anew}
-			c.misses = a.misses(encoders[g], anew, sample, all, firstTokens, firstMisses)
+		misses := 0
+		for i, anew := range anews {
+			if i == 0 || !alike {
+				misses = a.misses(encoders[g], anew, sample, all, firstTokens, firstMisses)
+			}
+			c := candidate{g, misses, anew}
 			switch {
 			case least == 0 || c.misses == firstMisses:
 			case c.misses == 0:
@@ -357,6 +361,19 @@ func (a *analysis) pieces() int64 {
 	return 0
 }
 
+// beforeRestart counts the tokens before the first block at which an encoder may begin anew.
+func (a *analysis) beforeRestart(anews []restarts) (n int) {
+	for _, b := range a.blocks {
+		for _, anew := range anews {
+			if anew.flushes && b.kind == kindStored && b.stored == 0 || anew.piece > 0 && b.at > 0 && b.at%anew.piece == 0 {
+				return n
+			}
+		}
+		n += len(b.tokens)
+	}
+	return n
+}
+
 // misses counts those of the first tokens of the sample that e would not have
 // written, up to limit; anew says where it began anew.
 func (a *analysis) misses(e encoder, anew restarts, sample []byte, all bool, tokens, limit int) int {
@@ -373,16 +390,21 @@ func (a *analysis) misses(e encoder, anew restarts, sample []byte, all bool, tok
 		if ready, _ := b.begin(p, anew.flushes); !ready {
 			return n
 		}
-		for _, t := range b.tokens {
-			if tokens--; !p.ready(0) || tokens < 0 {
+		left := b.tokens[:min(len(b.tokens), tokens)]
+		tokens -= len(left)
+		for len(left) > 0 {
+			k, other := p.follow(left, true)
+			if left = left[k:]; other == noToken {
+				break
+			}
+			if n++; n >= limit {
 				return n
 			}
-			if p.predict() != t {
-				if n++; n >= limit {
-					return n
-				}
-			}
-			p.accept(t)
+			p.accept(left[0])
+			left = left[1:]
+		}
+		if len(left) > 0 || tokens == 0 {
+			return n
 		}
 	}
 	return n
@@ -404,26 +426,29 @@ func (a *analysis) compare() error {
 			b.forgot = b.forgot || forgot
 		}
 		for b.done < len(b.tokens) {
-			if !a.p.ready(0) {
+			left := b.tokens[b.done:]
+			n, predicted := 0, noToken
+			if a.choices == nil {
+				n, predicted = a.p.follow(left, true)
+			} else if a.p.ready(0) {
+				predicted = a.p.predict()
+			}
+			b.since += n
+			a.compared(b, left[:n])
+			if n == len(left) {
+				break
+			}
+			if predicted == noToken {
 				return nil
 			}
-			t := b.tokens[b.done]
-			b.done++
-			a.freq.add(t)
-			predicted := a.p.predict()
-			if a.again != nil {
-				b.predicted = append(b.predicted, predicted)
-			}
-			switch {
-			case a.choices != nil:
+			if t := left[n]; a.choices != nil {
 				a.choices.token(a.p, predicted, t)
 				a.choices.pass(a.p, a.p.pos, t.size())
-			case predicted != t:
+			} else {
 				b.correct(t)
-			default:
-				b.since++
 			}
-			a.p.accept(t)
+			a.p.accept(left[n])
+			a.compared(b, []token{predicted})
 		}
 		if !b.whole {
 			break
@@ -435,7 +460,6 @@ func (a *analysis) compare() error {
 				return err
 			}
 		}
-		a.freq = frequencies{}
 		a.blocks[0] = nil
 		a.blocks = a.blocks[1:]
 	}
@@ -450,6 +474,14 @@ func (a *analysis) compare() error {
 		return ErrCostly
 	}
 	return nil
+}
+
+// compared notes what was predicted of the tokens of a block that come next.
+func (a *analysis) compared(b *block, predicted []token) {
+	b.done += len(predicted)
+	if a.again != nil {
+		b.predicted = append(b.predicted, predicted...)
+	}
 }
 
 // begin moves p past the stored bytes of a block, or to its first token. It reports
@@ -512,7 +544,7 @@ func (a *analysis) note(b *block) {
 	if b.kind != kindStored && len(b.tokens) != a.usual {
 		flags |= flagCount
 	}
-	if b.kind == kindDynamic && !a.codes.predict(&a.freq).equal(b.header) {
+	if b.kind == kindDynamic && !a.codes.predict(&b.freq).equal(b.header) {
 		flags |= flagHeader
 	}
 	if b.corrected > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"ferry/chunking/rangecoder"
 )
@@ -270,7 +271,14 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 		}
 	}
 	e.tokens = e.tokens[:0]
-	for i := range n {
+	for len(e.tokens) < n {
+		i := len(e.tokens)
+		if e.block == nil && e.choices == nil && i < next {
+			if err := e.follow(min(next-i, segmentTokens)); err != nil {
+				return err
+			}
+			continue
+		}
 		var t token
 		if e.block != nil {
 			t = e.block.predicted[i]
@@ -307,17 +315,35 @@ func (e *assembly) predict(n int, corrected bool) (err error) {
 	return nil
 }
 
+// follow adds up to n tokens as they are predicted, at least one.
+func (e *assembly) follow(n int) error {
+	if err := e.more(); err != nil {
+		return err
+	}
+	at := len(e.tokens)
+	e.tokens = slices.Grow(e.tokens, n)[:at+n]
+	n, _ = e.p.follow(e.tokens[at:], false)
+	e.tokens = e.tokens[:at+n]
+	return nil
+}
+
 // predicted returns the token that is predicted next.
 func (e *assembly) predicted() (token, error) {
-	if !e.p.ready(0) {
-		if err := e.need(0); err != nil {
-			return 0, err
-		}
-	}
-	if e.p.pos >= len(e.p.buf) {
-		return 0, badReconstruction("there are fewer plain bytes")
+	if err := e.more(); err != nil {
+		return 0, err
 	}
 	return e.p.predict(), nil
+}
+
+// more makes bytes ready of which a token can be predicted.
+func (e *assembly) more() error {
+	if err := e.need(0); err != nil {
+		return err
+	}
+	if e.p.pos >= len(e.p.buf) {
+		return badReconstruction("there are fewer plain bytes")
+	}
+	return nil
 }
 
 // correction reads what stands in place of a predicted token, the i-th of its block.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"slices"
 )
 
 // Kinds of blocks; RFC 1951, section 3.2.3.
@@ -21,9 +22,10 @@ type segment struct {
 	plain  []byte  // of the tokens, or stored; valid until the next segment
 	tokens []token // none in a stored block; valid until the next segment
 	header bitString
-	last   bool // the block ends here
-	final  bool // and it is the last one
-	pad    byte // bits skipped before stored bytes, and behind the last block
+	last   bool        // the block ends here
+	freq   frequencies // then: of all of it, if it is dynamic
+	final  bool        // and it is the last one
+	pad    byte        // bits skipped before stored bytes, and behind the last block
 }
 
 // bitString is bits, the first at the low end of the first byte.
@@ -55,6 +57,7 @@ type inflater struct {
 	final  bool
 	lit    huffman
 	dist   huffman
+	freq   frequencies // of the block
 	header []byte
 }
 
@@ -69,12 +72,9 @@ func badStream(reason string) error { return fmt.Errorf("%w: %s", errBadStream, 
 // refill makes at least 32 bits available, or all that are left.
 func (f *inflater) refill() error {
 	if len(f.in)-f.at >= 8 {
-		f.acc |= binary.LittleEndian.Uint64(f.in[f.at:]) << f.have
-		n := (63 - f.have) >> 3
-		f.at += int(n)
-		f.have += n * 8
-		f.acc &= 1<<f.have - 1
-		return nil
+		var err error
+		f.acc, f.have, err = f.more(f.acc, f.have)
+		return err
 	}
 	for f.have <= 56 {
 		if f.at == len(f.in) {
@@ -150,7 +150,9 @@ func (f *inflater) next(s *segment) error {
 		s.tokens = f.tokens
 	}
 	s.plain = f.hist[f.start:]
-	s.last = !f.open
+	if s.last = !f.open; s.last && f.kind == kindDynamic {
+		s.freq = f.freq
+	}
 	if s.final = s.last && f.final; s.final {
 		pad, err := f.bits(f.have % 8)
 		if err != nil {
@@ -170,6 +172,7 @@ func (f *inflater) begin(s *segment) error {
 		return err
 	}
 	f.final, f.kind, f.open = head&1 != 0, uint8(head>>1), true
+	f.freq = frequencies{}
 	switch f.kind {
 	case kindStored:
 		f.open = false
@@ -271,7 +274,7 @@ func (f *inflater) dynamic() (lens codeLengths, header bitString, err error) {
 		e := f.lit.find(f.acc)
 		n := uint(e & 15)
 		if n == 0 || n > f.have {
-			return lens, header, f.cut(n == 0)
+			return lens, header, cut(n == 0, f.have)
 		}
 		if _, err := take(n); err != nil {
 			return lens, header, err
@@ -331,83 +334,132 @@ func (f *inflater) headerOf(b []byte) (codeLengths, bitString, error) {
 
 // decode reads tokens until the segment is full or the block ends.
 func (f *inflater) decode() (done bool, err error) {
-	for len(f.tokens) < segmentTokens {
-		if f.have < 48 {
-			if err := f.refill(); err != nil {
-				return false, err
+	acc, have, hist := f.acc, f.have, f.hist
+	tokens, made := f.tokens[:segmentTokens], 0
+	for made < segmentTokens {
+		// 15 bits hold any code, 48 the longest token: 15 + 5 + 15 + 13.
+		if have < 15 {
+			if acc, have, err = f.more(acc, have); err != nil {
+				break
 			}
 		}
-		// 48 bits hold the longest token: 15 + 5 + 15 + 13.
-		acc, used := f.acc, uint(0)
 		e := f.lit.find(acc)
 		n := uint(e & 15)
-		used += n
-		if n == 0 || used > f.have {
-			return false, f.cut(n == 0)
+		if n == 0 || n > have {
+			err = cut(n == 0, have)
+			break
 		}
 		sym := int(e >> 4)
+		if len(hist)+maxMatch+8 > cap(hist) {
+			hist = slices.Grow(hist, maxMatch+8)
+		}
 		if sym < endOfBlock {
-			f.acc >>= n
-			f.have -= n
-			f.hist = append(f.hist, byte(sym))
-			f.tokens = append(f.tokens, literal(byte(sym)))
+			acc >>= n
+			have -= n
+			hist = append(hist, byte(sym))
+			f.freq.lit[sym]++
+			tokens[made] = literal(byte(sym))
+			made++
 			continue
 		}
 		if sym == endOfBlock {
-			f.acc >>= n
-			f.have -= n
-			return true, nil
+			acc >>= n
+			have -= n
+			done = true
+			break
 		}
-		sym -= endOfBlock + 1
-		if sym >= len(lengthBase) {
-			return false, badStream("unknown length")
-		}
-		acc >>= n
-		n = uint(lengthExtra[sym])
-		length := int(lengthBase[sym]) + int(acc&(1<<n-1))
-		acc >>= n
-		used += n
-		if length > maxMatch || length == maxMatch && sym != 28 {
-			return false, badStream("a length written in a way that no encoder does")
-		}
-		e = f.dist.find(acc)
-		n = uint(e & 15)
-		if n == 0 {
-			return false, f.cut(true)
-		}
-		used += n
-		acc >>= n
-		sym = int(e >> 4)
-		if sym >= len(distBase) {
-			return false, badStream("unknown distance")
-		}
-		n = uint(distExtra[sym])
-		dist := int(distBase[sym]) + int(acc&(1<<n-1)) + 1
-		used += n
-		if used > f.have {
-			return false, f.cut(false)
-		}
-		f.acc >>= used
-		f.have -= used
-		if dist > len(f.hist) {
-			return false, badStream("a match before the start")
-		}
-		from := len(f.hist) - dist
-		if dist >= length {
-			f.hist = append(f.hist, f.hist[from:from+length]...)
-		} else {
-			for range length {
-				f.hist = append(f.hist, f.hist[from])
-				from++
+		if have < 48 {
+			if acc, have, err = f.more(acc, have); err != nil {
+				break
 			}
 		}
-		f.tokens = append(f.tokens, match(length, dist))
+		var length, dist int
+		var used uint
+		if length, dist, used, err = f.match(acc, n, sym-endOfBlock-1, have); err != nil {
+			break
+		}
+		acc >>= used
+		have -= used
+		if dist > len(hist) {
+			err = badStream("a match before the start")
+			break
+		}
+		at := len(hist)
+		hist = hist[:at+length]
+		repeat(hist[:at+length+8], at, dist, length)
+		tokens[made] = match(length, dist)
+		made++
 	}
-	return false, nil
+	f.acc, f.have, f.hist, f.tokens = acc, have, hist, tokens[:made]
+	return done, err
 }
 
-func (f *inflater) cut(bad bool) error {
-	if bad && f.have >= 15 {
+// more is refill for bits held elsewhere.
+func (f *inflater) more(acc uint64, have uint) (uint64, uint, error) {
+	if len(f.in)-f.at >= 8 {
+		acc |= binary.LittleEndian.Uint64(f.in[f.at:]) << have
+		n := (63 - have) >> 3
+		f.at += int(n)
+		have += n * 8
+		return acc & (1<<have - 1), have, nil
+	}
+	f.acc, f.have = acc, have
+	err := f.refill()
+	return f.acc, f.have, err
+}
+
+// match reads the rest of a match whose length has symbol sym, in n bits of acc; used is
+// how many bits all of it has.
+func (f *inflater) match(acc uint64, n uint, sym int, have uint) (length, dist int, used uint, err error) {
+	if sym >= len(lengthBase) {
+		return 0, 0, 0, badStream("unknown length")
+	}
+	f.freq.lit[endOfBlock+1+sym]++
+	used = n
+	acc >>= n
+	n = uint(lengthExtra[sym])
+	length = int(lengthBase[sym]) + int(acc&(1<<n-1))
+	acc >>= n
+	used += n
+	if length > maxMatch || length == maxMatch && sym != 28 {
+		return 0, 0, 0, badStream("a length written in a way that no encoder does")
+	}
+	e := f.dist.find(acc)
+	n = uint(e & 15)
+	if n == 0 {
+		return 0, 0, 0, cut(true, have)
+	}
+	used += n
+	acc >>= n
+	if sym = int(e >> 4); sym >= len(distBase) {
+		return 0, 0, 0, badStream("unknown distance")
+	}
+	f.freq.dist[sym]++
+	n = uint(distExtra[sym])
+	dist = int(distBase[sym]) + int(acc&(1<<n-1)) + 1
+	if used += n; used > have {
+		return 0, 0, 0, cut(false, have)
+	}
+	return length, dist, used, nil
+}
+
+// repeat writes n bytes at b[at:] that stand dist before, and may write up to 8 more.
+func repeat(b []byte, at, dist, n int) {
+	if dist < 8 {
+		for i := at; i < at+n; i++ {
+			b[i] = b[i-dist]
+		}
+		return
+	}
+	to, from := b[at:], b[at-dist:]
+	for i := 0; i < n; i += 8 {
+		binary.LittleEndian.PutUint64(to[i:], binary.LittleEndian.Uint64(from[i:]))
+	}
+}
+
+// cut returns the error of a code that is none, or that is longer than the bits that are left.
+func cut(bad bool, have uint) error {
+	if bad && have >= 15 {
 		return badStream("unknown code")
 	}
 	return fmt.Errorf("%w: %w", errBadStream, io.ErrUnexpectedEOF)

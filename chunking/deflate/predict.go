@@ -179,11 +179,16 @@ var crcTable = func() (t [4][256]uint32) {
 
 // insert puts position i into the chains and returns what was at their head.
 func (p *predictor) insert(i int) uint32 {
-	if len(p.buf)-i < p.hashLen() {
-		p.inserted = i + 1
+	p.inserted = i + 1
+	var h *uint32
+	switch {
+	case p.hash == hashRolling && len(p.buf)-i > 3:
+		h = &p.table[p.rolling(binary.LittleEndian.Uint32(p.buf[i:]))]
+	case len(p.buf)-i < p.hashLen():
 		return 0
+	default:
+		h = &p.head[p.hashAt(i)]
 	}
-	h := &p.head[p.hashAt(i)]
 	was := *h
 	step := uint32(i) - was
 	if was == 0 || step >= windowSize {
@@ -191,18 +196,50 @@ func (p *predictor) insert(i int) uint32 {
 	}
 	p.prev[uint(i)%windowSize] = uint16(step)
 	*h = uint32(i)
-	p.inserted = i + 1
 	return was
+}
+
+// rolling is hashAt for hashRolling, of the first three of four bytes.
+func (p *predictor) rolling(b uint32) uint32 {
+	shift := p.shift & 7
+	return (b&0xff<<(2*shift) ^ b>>8&0xff<<shift ^ b>>16&0xff) & (1<<(p.hashBits&31) - 1) % (1 << maxHashBits)
 }
 
 // insertTo inserts all positions below end.
 func (p *predictor) insertTo(end int) {
-	if p.hash == hashFast {
+	switch p.hash {
+	case hashFast:
 		return
+	case hashRolling:
+		p.insertRolling(end)
 	}
 	for i := p.inserted; i < end; i++ {
 		p.insert(i)
 	}
+}
+
+// insertRolling is insertTo for hashRolling, as far as three bytes follow: there each hash
+// follows from the one before.
+func (p *predictor) insertRolling(end int) {
+	first, end := p.inserted, min(end, len(p.buf)-2)
+	if first >= end {
+		return
+	}
+	mask, shift := uint32(1)<<(p.hashBits&31)-1, p.shift&31
+	b := p.buf[first : end+2]
+	h := uint32(b[0])<<shift ^ uint32(b[1])
+	table, prev := p.table, p.prev
+	for k, c := range b[2:] {
+		h = (h<<shift ^ uint32(c)) & mask
+		i := uint32(first + k)
+		step := i - table[h%(1<<maxHashBits)]
+		if step >= windowSize || step == i {
+			step = 0
+		}
+		prev[i%windowSize] = uint16(step)
+		table[h%(1<<maxHashBits)] = i
+	}
+	p.inserted = end
 }
 
 // search returns the best match at pos among the chain from head on, if one is
@@ -314,6 +351,99 @@ func (p *predictor) predict() token {
 		p.nextHead, p.hasHead = head, true
 	}
 	return match(m.length, m.dist)
+}
+
+// noToken is no token.
+const noToken = matchFlag
+
+// follow predicts tokens one after another, as long as it is ready for them. If they are
+// known, it accepts those that it predicts; at another one it stops and returns what it
+// predicted in its place, and noToken otherwise. If they are not known, it fills them in.
+// It returns how many.
+func (p *predictor) follow(tokens []token, known bool) (n int, other token) {
+	if p.greedy && p.chain > 0 && p.hash == hashRolling && p.inserted == p.pos {
+		if n, other = p.followGreedy(tokens, known); other != noToken {
+			return n, other
+		}
+	}
+	for ; n < len(tokens) && p.ready(0) && p.pos < len(p.buf); n++ {
+		t := p.predict()
+		if !known {
+			tokens[n] = t
+		} else if tokens[n] != t {
+			return n, t
+		}
+		p.accept(t)
+	}
+	return n, noToken
+}
+
+// followGreedy is follow for greedy encoders with hashRolling, while a margin of bytes is
+// to come.
+func (p *predictor) followGreedy(tokens []token, known bool) (n int, other token) {
+	buf, prev, table := p.buf, p.prev, p.table
+	for ; n < len(tokens) && len(buf)-p.pos >= margin; n++ {
+		pos := p.pos
+		first := binary.LittleEndian.Uint32(buf[pos:])
+		h := &table[p.rolling(first)]
+		cur := int(*h)
+		*h = uint32(pos)
+		step := pos - cur
+		if step >= windowSize || cur == 0 {
+			step = 0
+		}
+		prev[uint(pos)%windowSize] = uint16(step)
+		p.inserted = pos + 1
+
+		t := literal(byte(first))
+		if step > 0 && step <= int(p.maxDist)+1 {
+			if m := p.longest(pos, cur, first); m.length >= minMatch {
+				t = match(m.length, m.dist)
+			}
+		}
+		if !known {
+			tokens[n] = t
+		} else if tokens[n] != t {
+			return n, t
+		}
+		if !t.isMatch() {
+			p.pos++
+			continue
+		}
+		p.pos += t.length()
+		if t.length() > int(p.lazy) {
+			p.inserted = p.pos
+		} else {
+			p.insertRolling(p.pos)
+		}
+	}
+	return n, noToken
+}
+
+// longest is search for greedy encoders, with a margin of bytes to come, the first four of
+// them given, at least one candidate, and nothing found yet.
+func (p *predictor) longest(pos, cur int, first uint32) (best found) {
+	buf, prev := p.buf, p.prev
+	scan := buf[pos : pos+maxMatch]
+	lowest := max(pos-int(p.maxDist), 1)
+	length, off, end, mask := minMatch-1, 0, first&(1<<24-1), uint32(1<<24-1)
+	for tries := p.chain; ; {
+		if binary.LittleEndian.Uint32(buf[cur+off:])&mask == end {
+			if n := matchLen(buf[cur:cur+maxMatch], scan); n > length {
+				best = found{n, pos - cur}
+				if n >= int(p.nice) {
+					return best
+				}
+				length, off, mask = n, n-3, 1<<32-1
+				end = binary.LittleEndian.Uint32(scan[off:])
+			}
+		}
+		step := int(prev[uint(cur)%windowSize])
+		cur -= step
+		if tries--; tries == 0 || cur < lowest || step == 0 {
+			return best
+		}
+	}
 }
 
 // predictFast is predict for Go's level 1.

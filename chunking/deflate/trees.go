@@ -5,32 +5,34 @@ import "math/bits"
 // treeHeap builds Huffman codes as zlib does (trees.c: build_tree, gen_bitlen,
 // gen_codes), which decides ties in a way of its own.
 type treeHeap struct {
-	heap  [2*288 + 1]int16
-	n     int // heap[1:n+1] is the heap
-	top   int // heap[top:] are nodes by growing frequency
-	freq  [2*288 + 1]uint32
-	depth [2*288 + 1]uint8
-	dad   [2*288 + 1]int16
-	bits  [2*288 + 1]uint8
+	heap [2*288 + 1]int16
+	n    int               // heap[1:n+1] is the heap
+	top  int               // heap[top:] are nodes by growing frequency
+	key  [2*288 + 1]uint64 // frequency, then depth in the lowest 8 bits
+	dad  [2*288 + 1]int16
+	bits [2*288 + 1]uint8
 }
 
-func (t *treeHeap) less(a, b int16) bool {
-	return t.freq[a] < t.freq[b] || t.freq[a] == t.freq[b] && t.depth[a] <= t.depth[b]
-}
-
+// down puts the node at k where it belongs. Of two that are alike, the upper stays, and the
+// right child goes before the left.
 func (t *treeHeap) down(k int) {
-	v := t.heap[k]
-	for j := 2 * k; j <= t.n; j *= 2 {
-		if j < t.n && t.less(t.heap[j+1], t.heap[j]) {
-			j++
+	heap := t.heap[:t.n+1]
+	v := heap[k]
+	key := t.key[v]
+	for j := 2 * k; j < len(heap); j *= 2 {
+		least := t.key[heap[j]]
+		if j+1 < len(heap) {
+			if right := t.key[heap[j+1]]; right <= least {
+				j, least = j+1, right
+			}
 		}
-		if t.less(v, t.heap[j]) {
+		if key <= least {
 			break
 		}
-		t.heap[k] = t.heap[j]
+		heap[k] = heap[j]
 		k = j
 	}
-	t.heap[k] = v
+	heap[k] = v
 }
 
 // lengths sets lens to the code lengths, at most limit, of symbols of these
@@ -41,7 +43,7 @@ func (t *treeHeap) lengths(lens []uint8, freq []uint32, limit int) (largest int)
 	t.n, t.top, largest = 0, size, -1
 	for i, f := range freq {
 		lens[i] = 0
-		t.freq[i], t.depth[i] = f, 0
+		t.key[i] = uint64(f) << 8
 		if f != 0 {
 			t.n++
 			t.heap[t.n] = int16(i)
@@ -56,7 +58,7 @@ func (t *treeHeap) lengths(lens []uint8, freq []uint32, limit int) (largest int)
 		}
 		t.n++
 		t.heap[t.n] = int16(sym)
-		t.freq[sym], t.depth[sym] = 1, 0
+		t.key[sym] = 1 << 8
 	}
 	for k := t.n / 2; k >= 1; k-- {
 		t.down(k)
@@ -72,8 +74,7 @@ func (t *treeHeap) lengths(lens []uint8, freq []uint32, limit int) (largest int)
 		t.heap[t.top] = a
 		t.top--
 		t.heap[t.top] = b
-		t.freq[node] = t.freq[a] + t.freq[b]
-		t.depth[node] = max(t.depth[a], t.depth[b]) + 1
+		t.key[node] = (t.key[a]>>8+t.key[b]>>8)<<8 | (max(t.key[a]&0xff, t.key[b]&0xff) + 1)
 		t.dad[a], t.dad[b] = node, node
 		t.heap[1] = node
 		node++
