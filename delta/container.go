@@ -92,7 +92,7 @@ func (p *places) at(space int, off int64) (betweenPiece, bool) {
 // each base that does not have it, and notes which of them are wanted.
 func (c *creator) matchContainer(ctx context.Context, i int) error {
 	e := c.target.Manifest.Entries[i]
-	if e.Type != manifest.TypeFile || e.Size == 0 {
+	if e.Type != manifest.TypeFile || e.Size == 0 || c.carried(e) {
 		return nil
 	}
 	first := len(c.matched)

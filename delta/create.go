@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,7 +109,8 @@ type creator struct {
 	bases    []Version
 	target   Version
 	opts     CreateOptions
-	preserve func(path string) bool // whether a site may keep its own there
+	preserve func(path string) bool      // whether a site may keep its own there
+	carried  func(e manifest.Entry) bool // whether the delta holds a file whole
 	matchers []*matcher
 	debs     map[cas.Digest]deb.Info // what Debian package files say of themselves
 	upgrades []DebPair               // of the first base
@@ -176,6 +178,11 @@ func (c *creator) match(ctx context.Context) error {
 }
 
 func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error {
+	if c.carried(e) {
+		segs, err := c.carry(ctx, i, e)
+		c.matched = append(c.matched, matchedFile{entry: i, mask: 1<<len(c.bases) - 1, segs: segs})
+		return err
+	}
 	var chunks []manifest.Chunk
 	first := len(c.matched)
 	for b, m := range c.matchers {
@@ -199,6 +206,35 @@ func (c *creator) matchFile(ctx context.Context, i int, e manifest.Entry) error 
 	}
 	return nil
 }
+
+// carry returns a file's own bytes. What it shares with others of its kind, it still shares;
+// with nothing that is coded against a base.
+func (c *creator) carry(ctx context.Context, i int, e manifest.Entry) ([]segment, error) {
+	chunks, err := c.expanded.chunks(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	if covers(chunks, e.Size) != nil { // a container file, taken as it is
+		chunks = nil
+		for off := int64(0); off < e.Size; off += carriedPiece {
+			key := cas.Sum(binary.LittleEndian.AppendUint64(e.Digest[:], uint64(off)))
+			chunks = append(chunks, manifest.Chunk{Off: off, Size: min(carriedPiece, e.Size-off), Key: key})
+		}
+	}
+	var segs []segment
+	for _, chunk := range chunks {
+		if chunk.Key.IsZero() {
+			segs = append(segs, segment{kind: opZero, size: chunk.Size})
+			continue
+		}
+		chunk.Key = cas.Sum(append([]byte("carried"), chunk.Key[:]...))
+		segs = appendLiteral(segs, chunk, nil)
+	}
+	return segs, nil
+}
+
+// carriedPiece is the length in bytes of what is told apart in a carried container file.
+const carriedPiece = 64 << 10
 
 // noteMatch adds a matching, to an equal one of another base where there is one.
 func (c *creator) noteMatch(first int, f matchedFile) {

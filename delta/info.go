@@ -148,7 +148,9 @@ func (c *creator) info() *Info {
 		switch ch.Kind {
 		case manifest.Same:
 			info.Unchanged++
-			continue
+			if !c.carried(ch.Target) {
+				continue
+			}
 		case manifest.Removed:
 			gone(ch.Base)
 			continue

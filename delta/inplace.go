@@ -469,7 +469,7 @@ func (u *update) siteChange(have found, old neededFile, replaced, unchanged bool
 	case have.kind == manifest.TypeDir:
 		return "" // see blocked
 	case !replaced:
-		return "stands here, and the base has no such file"
+		return "stands here, and is none of the base's files"
 	case have.kind == "":
 		return ""
 	case old.Own:

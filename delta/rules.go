@@ -21,6 +21,9 @@ type Rules struct {
 	// Wholesale is for folders that an apply in place makes just as the target has them:
 	// what the site put in goes.
 	Wholesale []string
+	// CarryWholesale has the delta carry those folders whole, whatever the bases have of
+	// them: so nothing that a site changed there stops an apply in place.
+	CarryWholesale bool
 	// Mandatory is for files that a target must have: each rule must match one.
 	Mandatory []string
 	// IgnoreCase says that rules match whatever the case of letters.
@@ -49,8 +52,12 @@ func (c *creator) check() (err error) {
 	if c.preserve, err = c.opts.Match.compile(c.opts.Rules.Preserve); err != nil {
 		return err
 	}
-	if _, err := c.opts.Match.compile(c.opts.Rules.Wholesale); err != nil {
+	wholesale, err := c.opts.Match.compile(c.opts.Rules.Wholesale)
+	if err != nil {
 		return err
+	}
+	c.carried = func(e manifest.Entry) bool {
+		return c.opts.Rules.CarryWholesale && e.Type == manifest.TypeFile && wholesale(e.Path) && !c.preserve(e.Path)
 	}
 	if err := c.checkMandatory(); err != nil {
 		return err

@@ -162,6 +162,35 @@ func TestWholesale(t *testing.T) {
 	same(t, read(t, dir), product("1.5.0").with(files{"bin/cni/b": "edited"}))
 }
 
+// Where the folder is carried, whatever a site did there is replaced.
+func TestCarryWholesale(t *testing.T) {
+	archive := zipped(files{"one": strings.Repeat("a line of a member\n", 500), "two": "short"}, zip.Deflate)
+	v1 := product("1.4.0").with(files{"bin/cni/archive.zip": archive, "bin/cni/changed.zip": archive})
+	v2 := product("1.5.0").with(files{"bin/cni/archive.zip": archive, "bin/cni/changed.zip": zipped(files{"one": "another"}, zip.Deflate), "bin/cni/new": "new"})
+	opts := CreateOptions{Rules: Rules{Wholesale: []string{"bin/cni"}, CarryWholesale: true}, Match: matchUnder}
+	path, info := createFrom(t, version(t, "target", v2.write(t)), opts, version(t, "other", product("1.3.0").write(t)), version(t, "base", v1.write(t)))
+	if i := slices.IndexFunc(info.Files, func(f InfoFile) bool { return f.Path == "bin/cni/b" }); i < 0 || info.Files[i].Copied > 0 {
+		t.Errorf("files %+v, want bin/cni/b, and not copied", info.Files)
+	}
+	for name, there := range map[string]files{
+		"edited":    {"bin/cni/a": "edited", "bin/cni/b": "edited", "bin/cni/archive.zip": "edited", "bin/cni/changed.zip": "edited", "bin/cni/new": "mine", "bin/cni/extra": "mine"},
+		"as it was": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := v1.with(there).write(t)
+			r, err := ApplyInPlace(context.Background(), open(t, path), dir, InPlaceOptions{Match: matchUnder})
+			must(t, err)
+			same(t, read(t, dir), v2)
+			if len(r.Modified) != len(there) || slices.ContainsFunc(r.Modified, func(m Modified) bool { return m.Kept }) {
+				t.Errorf("modified %v, want %d that were not kept", r.Modified, len(there))
+			}
+			_, err = Undo(context.Background(), dir, false)
+			must(t, err)
+			same(t, read(t, dir), v1.with(there))
+		})
+	}
+}
+
 func TestVersionFile(t *testing.T) {
 	path := productDelta(t)
 	other := product("1.4.0").with(files{"VERSION": "1.3.0\r\n"})

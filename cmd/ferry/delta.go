@@ -64,7 +64,8 @@ the site that neither the target nor another base knows stay, in place, unless
 
 Rules, as profiles have them, go with the delta and say what happens at a site: files
 that --preserve matches are kept where the site has its own; what --wholesale
-matches becomes just the target's, in place; the target must have what --mandatory
+matches becomes just the target's, in place (with --carry-wholesale, whatever a site has
+changed there, and at the price of carrying it whole); the target must have what --mandatory
 matches. With --version-file, only a tree of the right version is changed. --profile
 takes all of these from a package profile.
 
@@ -91,6 +92,7 @@ others are left out on both sides, and stay at a site as they are there.` + "\n"
 	cmd.Flags().StringArrayVar(&o.tools, "with-tool", nil, "carry this ferry program `FILE`, for sites that have none (again and again)")
 	cmd.Flags().StringArrayVar(&o.rules.Preserve, "preserve", nil, "keep a site's own files that this `RULE` matches (again and again)")
 	cmd.Flags().StringArrayVar(&o.rules.Wholesale, "wholesale", nil, "make folders that this `RULE` matches just the target's (again and again)")
+	cmd.Flags().BoolVar(&o.rules.CarryWholesale, "carry-wholesale", false, "carry whole what is in folders that --wholesale or the profile's rules match")
 	cmd.Flags().StringArrayVar(&o.rules.Mandatory, "mandatory", nil, "fail unless the target has what this `RULE` matches (again and again)")
 	cmd.Flags().StringVar(&o.rules.VersionFile, "version-file", "", "the `PATH` in the package of a file that says its version, such as VERSION")
 	cmd.Flags().StringVar(&o.profile, "profile", "", "take the rules of a built-in profile, or of a `FILE.yaml`")
