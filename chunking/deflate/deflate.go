@@ -238,7 +238,7 @@ func (a *analysis) choose(sample []byte, all bool) {
 		anews = append(anews, restarts{piece: piece})
 	}
 	flushes := slices.ContainsFunc(a.blocks, func(b *block) bool { return b.flushed })
-	if flushes {
+	if flushes && !a.flushesBetween(anews[len(anews)-1].piece) {
 		anews = append(anews, restarts{flushes: true})
 	}
 	// First a few tokens for each encoder: most are out of the question soon.
@@ -253,6 +253,14 @@ func (a *analysis) choose(sample []byte, all bool) {
 		if n := a.misses(encoders[c.encoder], c.anew, sample, all, sampleTokens, least); n < least {
 			least, best, a.anew = n, c.encoder, c.anew
 		}
+	}
+	// Where pieces meet, the right encoder is wrong now and then.
+	tokens := 0
+	for _, b := range a.blocks {
+		tokens += len(b.tokens)
+	}
+	found := func(misses int) bool {
+		return misses == 0 || len(anews) > 1 && misses <= sureMisses && tokens >= sampleTokens
 	}
 	alike := a.beforeRestart(anews) >= firstTokens
 	for _, g := range guesses {
@@ -270,13 +278,13 @@ func (a *analysis) choose(sample []byte, all bool) {
 				fit = append(fit, c)
 			}
 		}
-		if least == 0 {
+		if found(least) {
 			break
 		}
 	}
 	slices.SortStableFunc(fit, func(a, b candidate) int { return cmp.Compare(a.misses, b.misses) })
 	for _, c := range fit[:min(len(fit), 12)] {
-		if least > 0 {
+		if !found(least) {
 			try(c)
 		}
 	}
@@ -359,6 +367,14 @@ func (a *analysis) pieces() int64 {
 		}
 	}
 	return 0
+}
+
+// flushesBetween reports whether the encoder flushed nowhere but where pieces of pigz's
+// usual size meet: it need not be asked whether it began anew at flushes only.
+func (a *analysis) flushesBetween(piece int64) bool {
+	return piece == usualPiece && !slices.ContainsFunc(a.blocks, func(b *block) bool {
+		return b.kind == kindStored && b.stored == 0 && b.at%piece != 0
+	})
 }
 
 // beforeRestart counts the tokens before the first block at which an encoder may begin anew.

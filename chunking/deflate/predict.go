@@ -149,7 +149,7 @@ func (p *predictor) hashAt(i int) uint32 {
 		b := p.buf[i : i+4]
 		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][b[3]]) & (1<<p.hashBits - 1)
 	case hashMul:
-		return (binary.LittleEndian.Uint32(p.buf[i:])*66521 + 66521) >> 16 & (1<<p.hashBits - 1)
+		return mulHash(binary.LittleEndian.Uint32(p.buf[i:])) & (1<<p.hashBits - 1)
 	default:
 		return binary.BigEndian.Uint32(p.buf[i:]) * 0x1e35a7bd >> (32 - p.hashBits)
 	}
@@ -184,17 +184,15 @@ func (p *predictor) insert(i int) uint32 {
 	switch {
 	case p.hash == hashRolling && len(p.buf)-i > 3:
 		h = &p.table[p.rolling(binary.LittleEndian.Uint32(p.buf[i:]))]
+	case p.hash == hashMul && len(p.buf)-i > 3:
+		h = &p.table[mulHash(binary.LittleEndian.Uint32(p.buf[i:]))&(1<<(p.hashBits&31)-1)%(1<<maxHashBits)]
 	case len(p.buf)-i < p.hashLen():
 		return 0
 	default:
 		h = &p.head[p.hashAt(i)]
 	}
 	was := *h
-	step := uint32(i) - was
-	if was == 0 || step >= windowSize {
-		step = 0
-	}
-	p.prev[uint(i)%windowSize] = uint16(step)
+	p.prev[uint(i)%windowSize] = stepTo(uint32(i), was)
 	*h = uint32(i)
 	return was
 }
@@ -212,6 +210,8 @@ func (p *predictor) insertTo(end int) {
 		return
 	case hashRolling:
 		p.insertRolling(end)
+	case hashMul:
+		p.insertMul(end)
 	}
 	for i := p.inserted; i < end; i++ {
 		p.insert(i)
@@ -231,15 +231,41 @@ func (p *predictor) insertRolling(end int) {
 	table, prev := p.table, p.prev
 	for k, c := range b[2:] {
 		h = (h<<shift ^ uint32(c)) & mask
+		at := &table[h%(1<<maxHashBits)]
 		i := uint32(first + k)
-		step := i - table[h%(1<<maxHashBits)]
-		if step >= windowSize || step == i {
-			step = 0
-		}
-		prev[i%windowSize] = uint16(step)
-		table[h%(1<<maxHashBits)] = i
+		prev[i%windowSize] = stepTo(i, *at)
+		*at = i
 	}
 	p.inserted = end
+}
+
+// insertMul is insertTo for hashMul, as far as four bytes follow.
+func (p *predictor) insertMul(end int) {
+	first, end := p.inserted, min(end, len(p.buf)-3)
+	if first >= end {
+		return
+	}
+	mask := uint32(1)<<(p.hashBits&31) - 1
+	table, prev := p.table, p.prev
+	b := p.buf[first:]
+	for k := range end - first {
+		at := &table[mulHash(binary.LittleEndian.Uint32(b[k:]))&mask%(1<<maxHashBits)]
+		i := uint32(first + k)
+		prev[i%windowSize] = stepTo(i, *at)
+		*at = i
+	}
+	p.inserted = end
+}
+
+func mulHash(b uint32) uint32 { return (b*66521 + 66521) >> 16 }
+
+// stepTo returns how far before i the place was is; 0 if that is none, or too far.
+func stepTo(i, was uint32) uint16 {
+	step := i - was
+	if was == 0 || step >= windowSize {
+		step = 0
+	}
+	return uint16(step)
 }
 
 // search returns the best match at pos among the chain from head on, if one is
@@ -388,15 +414,12 @@ func (p *predictor) followGreedy(tokens []token, known bool) (n int, other token
 		h := &table[p.rolling(first)]
 		cur := int(*h)
 		*h = uint32(pos)
-		step := pos - cur
-		if step >= windowSize || cur == 0 {
-			step = 0
-		}
-		prev[uint(pos)%windowSize] = uint16(step)
+		step := stepTo(uint32(pos), uint32(cur))
+		prev[uint(pos)%windowSize] = step
 		p.inserted = pos + 1
 
 		t := literal(byte(first))
-		if step > 0 && step <= int(p.maxDist)+1 {
+		if step > 0 && int(step) <= int(p.maxDist)+1 {
 			if m := p.longest(pos, cur, first); m.length >= minMatch {
 				t = match(m.length, m.dist)
 			}
