@@ -116,7 +116,13 @@ fs.writeSync(1, z.deflateRawSync(fs.readFileSync(process.argv[1]), {level: +proc
 			{"python zlib, memLevel 9", []string{"python3", "-c", python, file, fmt.Sprint(level), "9"}, 0},
 			{"node", []string{"node", "-e", node, file, fmt.Sprint(level)}, 0},
 			{"7z", []string{"sh", "-c", fmt.Sprintf("cd %s && rm -f a.zip && 7z a -tzip -mx=%d a.zip plain >&2 && tail -c +36 a.zip", filepath.Dir(file), level)}, 0},
+			{"libdeflate-gzip", []string{"libdeflate-gzip", "-nc", fmt.Sprint("-", level), file}, 10},
+			{"advzip", []string{"sh", "-c", fmt.Sprintf("cd %s && rm -f a.zip && advzip -qa -%d a.zip plain && tail -c +36 a.zip", filepath.Dir(file), min(level, 4))}, 0},
+			{"zopfli", []string{"zopfli", "-c", "--i5", file}, 10},
 		} {
+			if tool.name == "advzip" && level > 4 || tool.name == "zopfli" && level > 1 {
+				continue // it has no such levels
+			}
 			t.Run(fmt.Sprint(tool.name, " ", level), func(t *testing.T) {
 				what := tool.args[0]
 				if what == "sh" {
@@ -134,7 +140,8 @@ fs.writeSync(1, z.deflateRawSync(fs.readFileSync(process.argv[1]), {level: +proc
 					t.Fatal("decoded other bytes")
 				}
 				most := len(stream) / 200
-				if tool.name == "7z" { // whose choices are its own
+				switch tool.name {
+				case "7z", "libdeflate-gzip", "advzip", "zopfli": // whose choices are their own
 					most = len(stream) / 5
 				}
 				if len(r.Reconstruction) > most {

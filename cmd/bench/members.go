@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"math"
@@ -100,21 +101,25 @@ fs.writeFileSync(process.argv[3], b)`
 		}
 		for _, level := range []string{"1", "2", "3", "4", "5", "6", "7", "8", "9"} {
 			out := b.path("stream.zip")
+			folder, file := filepath.Split(input)
 			for _, tool := range []struct {
-				name string
-				args []string
+				name   string
+				args   []string
+				levels string // those that it has, if not all
 			}{
-				{"gzip", []string{"gzip", "-nc" + level, input}},
-				{"pigz", []string{"pigz", "-nc" + level, input}},
-				{"Info-ZIP zip", []string{"zip", "-qj" + level, "-", input}},
-				{"Python zlib", []string{"python3", "-c", python, input, level, "8"}},
-				{"Python zlib memLevel 9", []string{"python3", "-c", python, input, level, "9"}},
-				{"Node.js", []string{"node", "-e", node, input, level, out}},
-				{"7-Zip zip", []string{"7z", "a", "-tzip", "-bso0", "-mx=" + level, out, input}},
-				{"libdeflate-gzip", []string{"libdeflate-gzip", "-nc" + level, input}},
-				{"zopfli", []string{"zopfli", "-c", input}},
+				{"gzip", []string{"gzip", "-nc" + level, input}, ""},
+				{"pigz", []string{"pigz", "-nc" + level, input}, ""},
+				{"Info-ZIP zip", []string{"zip", "-qj" + level, "-", input}, ""},
+				{"Python zlib", []string{"python3", "-c", python, input, level, "8"}, ""},
+				{"Python zlib memLevel 9", []string{"python3", "-c", python, input, level, "9"}, ""},
+				{"Node.js", []string{"node", "-e", node, input, level, out}, ""},
+				{"7-Zip zip", []string{"7z", "a", "-tzip", "-bso0", "-mx=" + level, out, input}, ""},
+				{"libdeflate-gzip", []string{"libdeflate-gzip", "-nc" + level, input}, ""},
+				{"advzip", []string{"advzip", "-qa", "-" + level, out, input}, "1234"},
+				{"jar", []string{"jar", "cfM", out, "-C", folder, file}, "6"},
+				{"zopfli", []string{"zopfli", "-c", input}, "9"},
 			} {
-				if !have(tool.args[0]) || tool.name == "zopfli" && level != "9" {
+				if !have(tool.args[0]) || tool.levels != "" && !strings.Contains(tool.levels, level) {
 					continue
 				}
 				os.Remove(out)
@@ -127,13 +132,43 @@ fs.writeFileSync(process.argv[3], b)`
 						return err
 					}
 				}
-				if err := encoder(tool.name+" -"+level, filepath.Base(input), out, zlib[level]); err != nil {
+				if err := encoder(tool.name+" -"+level, file, out, zlib[level]); err != nil {
 					return err
 				}
+			}
+			if err := goGzip(input, out, level); err != nil {
+				return err
+			}
+			if err := encoder("Go compress/flate -"+level, file, out, zlib[level]); err != nil {
+				return err
 			}
 		}
 	}
 	return os.Remove(b.path("stream.zip"))
+}
+
+// goGzip packs a file as Go's standard library does.
+func goGzip(input, out, level string) error {
+	data, err := os.ReadFile(input)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(level)
+	if err != nil {
+		return err
+	}
+	var packed bytes.Buffer
+	w, err := gzip.NewWriterLevel(&packed, n)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(out, packed.Bytes(), 0o666)
 }
 
 // zlibSpeeds returns how fast zlib itself compresses a file at each level, in MB/s of CPU
