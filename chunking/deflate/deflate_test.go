@@ -263,7 +263,7 @@ func fixedStream(tokens []token) []byte {
 	e.out.put(3, 3)
 	var out bytes.Buffer
 	e.w = &out
-	e.code(kindFixed, bitString{})
+	e.code(record{kind: kindFixed})
 	e.send(0)
 	return append(out.Bytes(), e.out.flush()...)
 }

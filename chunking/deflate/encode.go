@@ -1,7 +1,6 @@
 package deflate
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,27 +37,40 @@ type assembly struct {
 	chosen  *rangecoder.Reader
 	usual   int
 	tokens  []token
+	fixes   []fix
 	codes   blockCodes
 	given   *inflater // reads headers
 	out     bitWriter
-	block   *block // if its predictions are known: the one that is made again
 }
 
 // known makes a block again that an analysis has the predictions of, by its record.
 func (e *assembly) known(b *block, usual int, record []byte) error {
-	e.block, e.usual, e.recon = b, usual, record
-	final, err := e.next()
-	if err == nil && len(e.recon) > 0 {
-		err = badReconstruction("more bytes behind a block's record")
+	e.usual, e.recon = usual, record
+	r, err := e.record()
+	if err != nil {
+		return err
 	}
-	if err == nil && final {
-		err = e.send(0)
+	if len(e.recon) > 0 {
+		return badReconstruction("more bytes behind a block's record")
 	}
-	return err
-}
-
-func badReconstruction(reason string) error {
-	return fmt.Errorf("%w: %s", ErrReconstruction, reason)
+	e.out.put(uint64(r.head), 3)
+	if r.kind == kindStored {
+		e.stored(b.plain, r.pad)
+	} else {
+		e.tokens = append(e.tokens[:0], b.predicted...)
+		for _, f := range r.fixes {
+			if e.tokens[f.at] = f.token; f.token == noToken {
+				e.tokens[f.at] = literal(byte(b.tokens[f.at]))
+			}
+		}
+		if err := e.code(r); err != nil {
+			return err
+		}
+	}
+	if r.final {
+		return e.send(0)
+	}
+	return e.send(64 << 10)
 }
 
 func (e *assembly) run() error {
@@ -112,24 +124,6 @@ func (e *assembly) run() error {
 	return e.send(0)
 }
 
-func (e *assembly) number(most int) (int, error) {
-	v, n := binary.Uvarint(e.recon)
-	if n <= 0 || v > uint64(most) {
-		return 0, badReconstruction("bad number")
-	}
-	e.recon = e.recon[n:]
-	return int(v), nil
-}
-
-func (e *assembly) byte() (byte, error) {
-	if len(e.recon) == 0 {
-		return 0, badReconstruction("cut off")
-	}
-	b := e.recon[0]
-	e.recon = e.recon[1:]
-	return b, nil
-}
-
 // need makes n bytes ready in the predictor, or all that are left.
 func (e *assembly) need(n int) error {
 	for !e.p.ready(n) {
@@ -155,184 +149,113 @@ func (e *assembly) send(enough int) error {
 
 // next makes the next block.
 func (e *assembly) next() (final bool, err error) {
-	flags, err := e.byte()
+	r, err := e.record()
 	if err != nil {
 		return false, err
 	}
-	final = flags&flagFinal != 0
-	kind := flags >> kindShift & 3
-	if kind > kindDynamic {
-		return false, badReconstruction("unknown kind of block")
-	}
-	n := e.usual
-	if kind == kindStored {
-		n, err = e.number(1<<16 - 1)
-	} else if flags&flagCount != 0 {
-		n, err = e.number(maxBlock)
-	}
-	if err != nil {
+	if err := e.need(0); err != nil {
 		return false, err
 	}
-	pad := byte(0)
-	if flags&flagPad != 0 {
-		if pad, err = e.byte(); err != nil {
+	e.p.beginPiece()
+	e.out.put(uint64(r.head), 3)
+	if r.kind == kindStored {
+		if err := e.need(r.n); err != nil {
 			return false, err
 		}
-	}
-	if e.block == nil {
-		if err := e.need(0); err != nil {
-			return false, err
+		if len(e.p.buf)-e.p.pos < r.n {
+			return false, badReconstruction("there are fewer plain bytes")
 		}
-		e.p.beginPiece()
-	}
-	e.out.put(uint64(flags&7), 3)
-	if kind == kindStored {
-		if err := e.stored(n, pad); err != nil {
-			return false, err
+		e.stored(e.p.buf[e.p.pos:e.p.pos+r.n], r.pad)
+		if e.choices != nil {
+			e.choices.pass(e.p, e.p.pos, r.n)
 		}
-		if flags&flagPrime != 0 && e.block == nil {
+		e.p.skip(r.n)
+		if r.prime {
 			e.p.prime()
 		}
-		return final, nil
+		return r.final, e.send(64 << 10)
 	}
-	var header bitString
-	if flags&flagHeader != 0 {
-		if header, err = e.header(); err != nil {
-			return false, err
-		}
-	}
-	if flags&flagForget != 0 && e.block == nil {
+	if r.forget {
 		e.p.forget()
 	}
-	if err := e.predict(n, flags&flagCorrected != 0); err != nil {
-		return false, err
-	}
-	if err := e.code(kind, header); err != nil {
-		return false, err
-	}
-	if final {
-		e.out.align(pad)
-	}
-	return final, nil
-}
-
-func (e *assembly) stored(n int, pad byte) error {
-	e.out.align(pad)
-	e.out.put(uint64(n), 16)
-	e.out.put(uint64(^uint16(n)), 16)
-	if e.block != nil {
-		e.out.out = append(e.out.out, e.block.plain...)
-		return e.send(64 << 10)
-	}
-	if err := e.need(n); err != nil {
-		return err
-	}
-	if len(e.p.buf)-e.p.pos < n {
-		return badReconstruction("there are fewer plain bytes")
-	}
-	e.out.out = append(e.out.out, e.p.buf[e.p.pos:e.p.pos+n]...)
 	if e.choices != nil {
-		e.choices.pass(e.p, e.p.pos, n)
+		err = e.chose(r.n)
+	} else {
+		err = e.predict(r.n, r.fixes)
 	}
-	e.p.skip(n)
-	return e.send(64 << 10)
-}
-
-// header reads a block's header.
-func (e *assembly) header() (bitString, error) {
-	n, err := e.number(1 << 13)
 	if err != nil {
-		return bitString{}, err
+		return false, err
 	}
-	m := (n + 7) / 8
-	if m > len(e.recon) {
-		return bitString{}, badReconstruction("cut off")
-	}
-	s := bitString{e.recon[:m], n}
-	e.recon = e.recon[m:]
-	return s, nil
+	return r.final, e.code(r)
 }
 
-// predict makes the tokens of a block.
-func (e *assembly) predict(n int, corrected bool) (err error) {
-	corrections, next := 0, n
-	if corrected && e.choices != nil {
-		return badReconstruction("corrections beside choices")
-	}
-	if corrected {
-		if corrections, err = e.number(n); err != nil {
-			return err
-		}
-		if corrections == 0 {
-			return badReconstruction("no corrections")
-		}
-		if next, err = e.number(n); err != nil {
-			return err
-		}
-	}
+// stored writes the rest of a stored block.
+func (e *assembly) stored(plain []byte, pad byte) {
+	e.out.align(pad)
+	e.out.put(uint64(len(plain)), 16)
+	e.out.put(uint64(^uint16(len(plain))), 16)
+	e.out.out = append(e.out.out, plain...)
+}
+
+// predict makes the n tokens of a block.
+func (e *assembly) predict(n int, fixes []fix) error {
 	e.tokens = e.tokens[:0]
 	for len(e.tokens) < n {
-		i := len(e.tokens)
-		if e.block == nil && e.choices == nil && i < next {
-			if err := e.follow(min(next-i, segmentTokens)); err != nil {
+		if err := e.more(); err != nil {
+			return err
+		}
+		at := len(e.tokens)
+		if len(fixes) > 0 && int(fixes[0].at) == at {
+			e.p.predict() // as the encoder did
+			t := fixes[0].token
+			if t == noToken {
+				t = literal(e.p.buf[e.p.pos])
+			}
+			fixes = fixes[1:]
+			if err := e.accept(t); err != nil {
 				return err
 			}
 			continue
 		}
-		var t token
-		if e.block != nil {
-			t = e.block.predicted[i]
-		} else if t, err = e.predicted(); err != nil {
+		most := min(n-at, segmentTokens)
+		if len(fixes) > 0 {
+			most = min(most, int(fixes[0].at)-at)
+		}
+		e.tokens = slices.Grow(e.tokens, most)[:at+most]
+		most, _ = e.p.follow(e.tokens[at:], false)
+		e.tokens = e.tokens[:at+most]
+	}
+	return nil
+}
+
+// chose makes the n tokens of a block by choices.
+func (e *assembly) chose(n int) error {
+	e.tokens = e.tokens[:0]
+	for range n {
+		if err := e.more(); err != nil {
 			return err
 		}
-		if i == next {
-			if t, err = e.correction(i); err != nil {
-				return err
-			}
-			next = n
-			if corrections--; corrections > 0 {
-				gap, err := e.number(n)
-				if err != nil {
-					return err
-				}
-				next = i + 1 + gap
-			}
+		t := e.choices.token(e.p, e.p.predict(), 0)
+		if e.chosen.Behind() {
+			return badReconstruction("choices cut off")
 		}
-		if e.choices != nil {
-			if t = e.choices.token(e.p, t, 0); t.size() > len(e.p.buf)-e.p.pos || e.chosen.Behind() {
-				return badReconstruction("a match beyond the end, or choices cut off")
-			}
-			e.choices.pass(e.p, e.p.pos, t.size())
+		at := e.p.pos
+		if err := e.accept(t); err != nil {
+			return err
 		}
-		e.tokens = append(e.tokens, t)
-		if e.block == nil {
-			e.p.accept(t)
-		}
-	}
-	if corrections > 0 {
-		return badReconstruction("corrections behind the end of a block")
+		e.choices.pass(e.p, at, t.size())
 	}
 	return nil
 }
 
-// follow adds up to n tokens as they are predicted, at least one.
-func (e *assembly) follow(n int) error {
-	if err := e.more(); err != nil {
-		return err
+// accept adds a token that need not be the one predicted.
+func (e *assembly) accept(t token) error {
+	if t.size() > len(e.p.buf)-e.p.pos {
+		return badReconstruction("a match beyond the end")
 	}
-	at := len(e.tokens)
-	e.tokens = slices.Grow(e.tokens, n)[:at+n]
-	n, _ = e.p.follow(e.tokens[at:], false)
-	e.tokens = e.tokens[:at+n]
+	e.tokens = append(e.tokens, t)
+	e.p.accept(t)
 	return nil
-}
-
-// predicted returns the token that is predicted next.
-func (e *assembly) predicted() (token, error) {
-	if err := e.more(); err != nil {
-		return 0, err
-	}
-	return e.p.predict(), nil
 }
 
 // more makes bytes ready of which a token can be predicted.
@@ -346,47 +269,24 @@ func (e *assembly) more() error {
 	return nil
 }
 
-// correction reads what stands in place of a predicted token, the i-th of its block.
-func (e *assembly) correction(i int) (token, error) {
-	n, err := e.number(maxMatch - minMatch + 1)
-	if err != nil {
-		return 0, err
-	}
-	if n == 0 && e.block != nil {
-		return literal(byte(e.block.tokens[i])), nil
-	}
-	if n == 0 {
-		return literal(e.p.buf[e.p.pos]), nil
-	}
-	dist, err := e.number(windowSize - 1)
-	if err != nil {
-		return 0, err
-	}
-	t := match(n+minMatch-1, dist+1)
-	if e.block == nil && t.length() > len(e.p.buf)-e.p.pos {
-		return 0, badReconstruction("a match beyond the end")
-	}
-	return t, nil
-}
-
-// code writes a block's header, tokens and end.
-func (e *assembly) code(kind uint8, header bitString) error {
+// code writes the rest of a block of tokens.
+func (e *assembly) code(r record) error {
 	lit, dist := &e.codes.lit, &e.codes.dist
 	switch {
-	case kind == kindFixed:
+	case r.kind == kindFixed:
 		lit.set(fixedLit[:])
 		dist.set(fixedDist[:])
-	case header.n > 0:
+	case r.header.n > 0:
 		if e.given == nil {
 			e.given = newInflater(nil)
 		}
-		lens, read, err := e.given.headerOf(header.bytes)
-		if err != nil || read.n != header.n {
+		lens, read, err := e.given.headerOf(r.header.bytes)
+		if err != nil || read.n != r.header.n {
 			return badReconstruction("a malformed header")
 		}
 		lit.set(lens.lit[:])
 		dist.set(lens.dist[:])
-		e.out.putBits(header)
+		e.out.putBits(r.header)
 	default:
 		var freq frequencies
 		for _, t := range e.tokens {
@@ -412,5 +312,8 @@ func (e *assembly) code(kind uint8, header bitString) error {
 		}
 	}
 	w.put(uint64(lit.code[endOfBlock]), uint(lit.bits[endOfBlock]))
+	if r.final {
+		w.align(r.pad)
+	}
 	return e.send(64 << 10)
 }
