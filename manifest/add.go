@@ -198,7 +198,7 @@ func (in *ingest) takeFile(ctx context.Context, it *item) error {
 // takeStream cuts and stores a large file while it is read.
 func (in *ingest) takeStream(ctx context.Context, it *item) error {
 	h := cas.NewHasher()
-	runs, err := in.putStream(io.TeeReader(&contextReader{ctx: ctx, r: it.stream}, h), in.progress)
+	runs, err := in.putStream(io.TeeReader(tree.UntilDone(ctx, it.stream), h), in.progress)
 	if err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (in *ingest) takeStream(ctx context.Context, it *item) error {
 // takeApart stores a container file, each of its streams cut on its own.
 func (in *ingest) takeApart(ctx context.Context, it *item) error {
 	h := cas.NewHasher()
-	source := &countingReader{r: io.TeeReader(&contextReader{ctx: ctx, r: it.stream}, h), told: in.progress}
+	source := &countingReader{r: io.TeeReader(tree.UntilDone(ctx, it.stream), h), told: in.progress}
 	if it.size > 0 {
 		source.told = nil // it was read before
 	}
@@ -253,7 +253,7 @@ func (in *ingest) takeApart(ctx context.Context, it *item) error {
 // takeScattered stores a container file that is read here and there, such as a disk
 // image.
 func (in *ingest) takeScattered(ctx context.Context, it *item, recipe *Recipe, put func(int, io.Reader) error) error {
-	each := func(i int, r io.Reader) error { return put(i, &contextReader{ctx, r}) }
+	each := func(i int, r io.Reader) error { return put(i, tree.UntilDone(ctx, r)) }
 	if err := it.layout.ReadAt(it.guarded, each); err != nil {
 		return err
 	}
@@ -301,19 +301,6 @@ func (r *countingReader) Read(p []byte) (int, error) {
 		r.told(int64(n))
 	}
 	return n, err
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 // putRecipe stores how a file is made of chunks, unless that follows from its digest.

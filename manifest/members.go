@@ -195,7 +195,7 @@ func NewMembers(ctx context.Context, open func(ctx context.Context, path string)
 			if off > around.Size() {
 				return fmt.Errorf("%s: offset %d: %w", path, off, io.ErrUnexpectedEOF)
 			}
-			plain := coded.NewReader(&contextReader{ctx, io.NewSectionReader(around, off, around.Size()-off)})
+			plain := coded.NewReader(tree.UntilDone(ctx, io.NewSectionReader(around, off, around.Size()-off)))
 			c, err = tree.Spool(plain, 0)
 			return err
 		})

@@ -320,7 +320,7 @@ func (r *readers) prepareLarge(it *item, f io.ReadCloser, c *chunking.Chunker) e
 		}
 	}
 	h := cas.NewHasher()
-	whole = &contextReader{r.ctx, whole}
+	whole = tree.UntilDone(r.ctx, whole)
 	if r.t.Sequential() {
 		spool, err := tree.Spool(io.TeeReader(whole, h), it.node.Size)
 		f.Close()
@@ -369,7 +369,7 @@ func (r *readers) split(it *item, size int64) error {
 		io.Closer
 	})
 	if !ok {
-		spool, err := tree.Spool(&contextReader{r.ctx, it.stream}, size)
+		spool, err := tree.Spool(tree.UntilDone(r.ctx, it.stream), size)
 		it.stream.Close()
 		it.stream = nil
 		if err != nil {

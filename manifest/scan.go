@@ -85,7 +85,7 @@ func (s *Scan) WriteFile(ctx context.Context, w io.Writer, e Entry) error {
 	}
 	defer r.Close()
 	h := cas.NewHasher()
-	if _, err := io.Copy(io.MultiWriter(w, h), &contextReader{ctx, r}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(w, h), tree.UntilDone(ctx, r)); err != nil {
 		return fmt.Errorf("%s: %w", e.Path, err)
 	}
 	if h.Digest() != e.Digest {

@@ -159,7 +159,7 @@ func (v *verifier) readFile(ctx context.Context, n tree.Node, e Entry, open func
 	defer r.Close()
 	h := cas.NewHasher()
 	ranges := newRangeFinder(ctx, v.opts, e)
-	size, err := io.CopyBuffer(io.MultiWriter(h, ranges), onlyReader{&contextReader{ctx, r}}, make([]byte, 256<<10))
+	size, err := io.CopyBuffer(io.MultiWriter(h, ranges), onlyReader{tree.UntilDone(ctx, r)}, make([]byte, 256<<10))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

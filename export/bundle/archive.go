@@ -180,18 +180,6 @@ func readSpan(r io.ReaderAt, s span, limit int64) ([]byte, error) {
 
 // copyContext copies r to w until its end or that of ctx.
 func copyContext(ctx context.Context, w io.Writer, r io.Reader) error {
-	_, err := io.Copy(w, &untilDone{ctx, r})
+	_, err := io.Copy(w, tree.UntilDone(ctx, r))
 	return err
-}
-
-type untilDone struct {
-	ctx context.Context // of the one call that it lives for
-	r   io.Reader
-}
-
-func (u *untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }

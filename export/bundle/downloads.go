@@ -112,7 +112,7 @@ func (m *merger) zipped(ctx context.Context, f Package, name string) (stored, in
 		return stored{}, 0, err
 	}
 	defer r.Close()
-	content, err := tree.Spool(&untilDone{ctx, r}, f.Size)
+	content, err := tree.Spool(tree.UntilDone(ctx, r), f.Size)
 	if err != nil {
 		return stored{}, 0, err
 	}

@@ -128,7 +128,7 @@ func (o *overlay) OpenAt(ctx context.Context, p string) (tree.Content, error) {
 			return nil, err
 		}
 		defer r.Close()
-		return tree.Spool(&untilDone{ctx, r}, it.Size)
+		return tree.Spool(tree.UntilDone(ctx, r), it.Size)
 	}
 	if e, ok := o.base[p]; ok && e.Type == manifest.TypeFile {
 		return o.files.OpenAt(ctx, e)

@@ -143,7 +143,7 @@ func (z *zipReader) content(ctx context.Context, name string) (io.ReaderAt, int6
 		return nil, 0, err
 	}
 	defer r.Close()
-	c, err := tree.Spool(&untilDone{ctx, r}, size)
+	c, err := tree.Spool(tree.UntilDone(ctx, r), size)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"ferry/chunking/xz"
+	"ferry/manifest/tree"
 )
 
 // Info is what a Debian package says of itself.
@@ -66,7 +67,7 @@ const (
 // Read reads the control file of a package, which r begins with. Errors match
 // [ErrInvalid] unless reading failed.
 func Read(ctx context.Context, r io.Reader) (Info, error) {
-	b := bufio.NewReader(&untilDone{ctx, r})
+	b := bufio.NewReader(tree.UntilDone(ctx, r))
 	magic := make([]byte, len(arMagic))
 	if _, err := io.ReadFull(b, magic); err != nil {
 		return Info{}, decodeError("no ar archive", err)
@@ -153,17 +154,4 @@ func parseControl(data []byte) (Info, error) {
 		return Info{}, invalidf("control file without Package")
 	}
 	return info, nil
-}
-
-// untilDone ends with its context.
-type untilDone struct {
-	ctx context.Context // of the one call that it lives for
-	r   io.Reader
-}
-
-func (u *untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }
