@@ -142,7 +142,7 @@ const (
 	sampleTokens = 48 << 10
 	samplePlain  = 2 << 20
 	firstTokens  = 4096
-	firstMisses  = 256
+	firstMisses  = 64
 )
 
 func (a *analysis) run() error {

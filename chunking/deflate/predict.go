@@ -148,10 +148,8 @@ func (p *predictor) hashAt(i int) uint32 {
 	case hashCRC4:
 		b := p.buf[i : i+4]
 		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][b[3]]) & (1<<p.hashBits - 1)
-	case hashMul:
-		return mulHash(binary.LittleEndian.Uint32(p.buf[i:])) & (1<<p.hashBits - 1)
 	default:
-		return binary.BigEndian.Uint32(p.buf[i:]) * 0x1e35a7bd >> (32 - p.hashBits)
+		return p.four(binary.LittleEndian.Uint32(p.buf[i:]))
 	}
 }
 
@@ -184,8 +182,8 @@ func (p *predictor) insert(i int) uint32 {
 	switch {
 	case p.hash == hashRolling && len(p.buf)-i > 3:
 		h = &p.table[p.rolling(binary.LittleEndian.Uint32(p.buf[i:]))]
-	case p.hash == hashMul && len(p.buf)-i > 3:
-		h = &p.table[mulHash(binary.LittleEndian.Uint32(p.buf[i:]))&(1<<(p.hashBits&31)-1)%(1<<maxHashBits)]
+	case (p.hash == hashMul || p.hash == hashGo) && len(p.buf)-i > 3:
+		h = &p.table[p.four(binary.LittleEndian.Uint32(p.buf[i:]))]
 	case len(p.buf)-i < p.hashLen():
 		return 0
 	default:
@@ -210,8 +208,8 @@ func (p *predictor) insertTo(end int) {
 		return
 	case hashRolling:
 		p.insertRolling(end)
-	case hashMul:
-		p.insertMul(end)
+	case hashMul, hashGo:
+		p.insertFour(end)
 	}
 	for i := p.inserted; i < end; i++ {
 		p.insert(i)
@@ -239,17 +237,16 @@ func (p *predictor) insertRolling(end int) {
 	p.inserted = end
 }
 
-// insertMul is insertTo for hashMul, as far as four bytes follow.
-func (p *predictor) insertMul(end int) {
+// insertFour is insertTo for hashes of four bytes that are multiplied, as far as four follow.
+func (p *predictor) insertFour(end int) {
 	first, end := p.inserted, min(end, len(p.buf)-3)
 	if first >= end {
 		return
 	}
-	mask := uint32(1)<<(p.hashBits&31) - 1
 	table, prev := p.table, p.prev
 	b := p.buf[first:]
 	for k := range end - first {
-		at := &table[mulHash(binary.LittleEndian.Uint32(b[k:]))&mask%(1<<maxHashBits)]
+		at := &table[p.four(binary.LittleEndian.Uint32(b[k:]))]
 		i := uint32(first + k)
 		prev[i%windowSize] = stepTo(i, *at)
 		*at = i
@@ -257,7 +254,13 @@ func (p *predictor) insertMul(end int) {
 	p.inserted = end
 }
 
-func mulHash(b uint32) uint32 { return (b*66521 + 66521) >> 16 }
+// four is hashAt for hashMul and hashGo.
+func (p *predictor) four(b uint32) uint32 {
+	if p.hash == hashGo {
+		return bits.ReverseBytes32(b) * 0x1e35a7bd >> (32 - maxHashBits)
+	}
+	return (b*66521 + 66521) >> 16 & (1<<(p.hashBits&31) - 1) % (1 << maxHashBits)
+}
 
 // stepTo returns how far before i the place was is; 0 if that is none, or too far.
 func stepTo(i, was uint32) uint16 {
