@@ -18,10 +18,13 @@ func Exists(root *os.Root, name string) (bool, error) {
 	return err == nil, err
 }
 
-// RemoveEmpty removes the folder p in root and those above it, as far as they are empty.
+// RemoveEmpty removes the folder p in root and those above it, as far as they are empty. One
+// that is not there, or not any more, counts as removed.
 func RemoveEmpty(root *os.Root, p string) {
-	for p != "." && RemoveDir(root, p) {
-		p = path.Dir(p)
+	for ; p != "."; p = path.Dir(p) {
+		if there, err := Exists(root, filepath.FromSlash(p)); err != nil || there && !RemoveDir(root, p) {
+			return
+		}
 	}
 }
 
