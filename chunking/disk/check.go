@@ -9,24 +9,25 @@ import (
 	"ferry/chunking/ext4"
 	"ferry/chunking/fat"
 	"ferry/chunking/partition"
+	"ferry/chunking/qcow2"
 	"ferry/chunking/vhd"
 	"ferry/chunking/vhdx"
 )
 
 // Finding is something that is wrong with an image.
 type Finding struct {
-	Where string `json:"where"` // "vhdx", "vhd", "partition table", or "volume 2"
+	Where string `json:"where"` // "vhdx", "vhd", "qcow2", "partition table", or "volume 2"
 	Off   int64  `json:"off"`   // bytes: in the file, on the disk, or in the volume
 	Text  string `json:"text"`
 }
 
 // Check looks for damage in an image, without knowing what it should hold: checksums
-// and allocation tables of VHDX and VHD, those of partition tables, checksums and
+// and allocation tables of VHDX, VHD and qcow2, those of partition tables, checksums and
 // bitmaps of ext4, the tables of FAT. Findings go to report. The error is [ErrFormat] for
 // a file that is no image, that of reading, or of ctx.
 func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Finding)) error {
 	m := &Image{Format: "raw", file: r, size: size, disk: r, length: size, sector: 512}
-	_ = m.vhdx() || m.vhd()
+	m.recognise()
 	in := func(where string) func(off int64, text string) error {
 		return func(off int64, text string) error {
 			report(Finding{where, off, text})
@@ -65,7 +66,7 @@ func Check(ctx context.Context, r io.ReaderAt, size int64, report func(Finding))
 // Malformed reports whether an error is about an image's bytes: damaged, or of a kind
 // that is not read.
 func Malformed(err error) bool {
-	for _, bad := range []error{ErrFormat, ErrUnclean, ErrUnsound, vhdx.ErrFormat, vhd.ErrFormat, vhdx.ErrUnsupported, vhd.ErrUnsupported, partition.ErrUnsupported, ext4.ErrUnsupported, fat.ErrUnsupported} {
+	for _, bad := range []error{ErrFormat, ErrUnclean, ErrUnsound, vhdx.ErrFormat, vhd.ErrFormat, qcow2.ErrFormat, vhdx.ErrUnsupported, vhd.ErrUnsupported, qcow2.ErrUnsupported, partition.ErrUnsupported, ext4.ErrUnsupported, fat.ErrUnsupported} {
 		if errors.Is(err, bad) {
 			return true
 		}
@@ -77,7 +78,7 @@ func Malformed(err error) bool {
 
 // malformed reports whether an error is about an image's bytes.
 func malformed(err error) bool {
-	for _, bad := range []error{vhdx.ErrInvalid, vhd.ErrInvalid, partition.ErrInvalid, ext4.ErrInvalid, fat.ErrInvalid} {
+	for _, bad := range []error{vhdx.ErrInvalid, vhd.ErrInvalid, qcow2.ErrInvalid, partition.ErrInvalid, ext4.ErrInvalid, fat.ErrInvalid} {
 		if errors.Is(err, bad) {
 			return true
 		}

@@ -1,4 +1,4 @@
-// Package disk looks into disk images: VHDX, VHD and raw ones, with partitions (GPT,
+// Package disk looks into disk images: VHDX, VHD, qcow2 and raw ones, with partitions (GPT,
 // MBR) of ext2, ext3, ext4 and FAT in them. Images are read where they lie, never
 // written, and need not be trusted.
 //
@@ -17,6 +17,7 @@ import (
 	"ferry/chunking/ext4"
 	"ferry/chunking/fat"
 	"ferry/chunking/partition"
+	"ferry/chunking/qcow2"
 	"ferry/chunking/vdisk"
 	"ferry/chunking/vhd"
 	"ferry/chunking/vhdx"
@@ -32,7 +33,7 @@ const Head = 2048
 // VHDs say so at their end: they are known by what is in them.
 func Recognise(head []byte) bool {
 	switch {
-	case bytes.HasPrefix(head, []byte("vhdxfile")), bytes.HasPrefix(head, []byte("conectix")):
+	case bytes.HasPrefix(head, []byte("vhdxfile")), bytes.HasPrefix(head, []byte("conectix")), bytes.HasPrefix(head, []byte(qcow2.Magic)):
 		return true
 	case len(head) < Head:
 		return false
@@ -46,7 +47,7 @@ func Recognise(head []byte) bool {
 
 // Image is a disk image. It is safe for concurrent use as far as its reader is.
 type Image struct {
-	Format  string // "vhdx", "vhd" or "raw"
+	Format  string // "vhdx", "vhd", "qcow2" or "raw"
 	Volumes []*Volume
 	Table   *partition.Table // nil if the disk is not partitioned
 	Virtual vdisk.Image      // nil of a raw image
@@ -80,13 +81,10 @@ type Volume struct {
 }
 
 // Open reads what is where in an image. Errors match [ErrFormat] if it is none, or
-// those of packages vhdx and vhd; damage within a volume is kept in the volume.
+// those of packages vhdx, vhd and qcow2; damage within a volume is kept in the volume.
 func Open(r io.ReaderAt, size int64) (*Image, error) {
 	m := &Image{Format: "raw", file: r, size: size, disk: r, length: size, sector: 512}
-	switch {
-	case m.vhdx():
-	case m.vhd():
-	}
+	m.recognise()
 	if err := m.open(); err != nil {
 		return nil, err
 	}
@@ -96,28 +94,21 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	return m, nil
 }
 
-func (m *Image) begins(magic string) bool {
-	var b [8]byte
-	n, _ := m.file.ReadAt(b[:], 0)
-	return n == len(b) && string(b[:]) == magic
-}
-
-func (m *Image) vhdx() bool {
-	if m.begins("vhdxfile") {
-		m.Format = "vhdx"
-	}
-	return m.Format == "vhdx"
-}
-
-func (m *Image) vhd() bool {
-	var b [8]byte
+// recognise finds out the format.
+func (m *Image) recognise() {
+	var head, foot [8]byte // an error of reading is found when they are read again
+	m.file.ReadAt(head[:], 0)
 	if m.size >= 512 {
-		m.file.ReadAt(b[:], m.size-512) // an error is found when it is read again
+		m.file.ReadAt(foot[:], m.size-512)
 	}
-	if m.begins("conectix") || string(b[:]) == "conectix" {
+	switch {
+	case string(head[:]) == "vhdxfile":
+		m.Format = "vhdx"
+	case string(head[:len(qcow2.Magic)]) == qcow2.Magic:
+		m.Format = "qcow2"
+	case string(head[:]) == "conectix", string(foot[:]) == "conectix":
 		m.Format = "vhd"
 	}
-	return m.Format == "vhd"
 }
 
 // open finds the virtual disk.
@@ -134,6 +125,8 @@ func (m *Image) open() error {
 		d, err = vhdx.Open(m.file, m.size)
 	case "vhd":
 		d, err = vhd.Open(m.file, m.size)
+	case "qcow2":
+		d, err = qcow2.Open(m.file, m.size)
 	default:
 		add(0, m.size, 0)
 		return nil

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"ferry/chunking/disk/disktest"
+	"ferry/chunking/vdisk/vdisktest"
 )
 
 var update = flag.Bool("update", false, "write golden files")
@@ -122,7 +123,7 @@ func TestSplit(t *testing.T) {
 	for _, name := range []string{"base", "target"} {
 		data := image(t, name)
 		m := open(t, data)
-		for form, data := range map[string][]byte{"vhdx": data, "raw": raw(t, data), "vhd": vhdOf(raw(t, data))} {
+		for form, data := range map[string][]byte{"vhdx": data, "raw": raw(t, data), "vhd": vhdOf(raw(t, data)), "qcow2": vdisktest.Qcow2(raw(t, data), 64<<10)} {
 			streams := split(t, data)
 			for _, v := range m.Volumes {
 				files := volume(t, m, v.Number)

@@ -65,7 +65,7 @@ var errTooMany = errors.New("too many pieces")
 // Split says which bytes of an image belong together. No two ranges overlap, and what
 // is in none is zeros. A file of a volume has its bytes as far as they stand in the
 // image; holes have none. Streams come in the order in which they begin in the image. Errors match
-// [ErrFormat], those of packages vhdx and vhd, and others for an image that is damaged;
+// [ErrFormat], those of packages vhdx, vhd and qcow2, and others for an image that is damaged;
 // its bytes are then to be taken as they are. Memory is about 50 bytes for each run of
 // a file.
 func Split(ctx context.Context, r io.ReaderAt, size int64) ([]Stream, error) {

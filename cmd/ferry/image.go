@@ -24,7 +24,7 @@ func newImageCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "image",
 		Short: "Look into disk images, compare and compact them",
-		Long: `Reads disk images (VHDX, VHD, raw; GPT and MBR; ext2, ext3, ext4, FAT) where they
+		Long: `Reads disk images (VHDX, VHD, qcow2, raw; GPT and MBR; ext2, ext3, ext4, FAT) where they
 lie: nothing is mounted or started, and no administrator rights are needed.
 
 An IMAGE is a file, or FILE in a version or package, written REF!FILE or PATH!FILE;
@@ -143,7 +143,7 @@ func storedImage(ctx context.Context, v *version, file string) (*image, error) {
 // looksLikeImage reports whether a file is called like a disk image.
 func looksLikeImage(path string) bool {
 	switch strings.ToLower(filepath.Ext(path)) {
-	case ".vhdx", ".vhd", ".img", ".raw":
+	case ".vhdx", ".vhd", ".qcow2", ".img", ".raw":
 		return true
 	}
 	return false
@@ -477,13 +477,14 @@ func runImageCompact(ctx context.Context, a *app, args []string, force bool) err
 
 // formOf returns the form that a file's name says, or that of format.
 func formOf(path, format string) (disk.Form, error) {
-	switch strings.ToLower(filepath.Ext(path)) {
+	ext := strings.ToLower(filepath.Ext(path))
+	switch ext {
 	case ".vhdx":
 		return disk.FormVHDX, nil
 	case ".raw", ".img":
 		return disk.FormRaw, nil
-	case ".vhd":
-		return "", usagef("a VHD is not written; call the output NAME.vhdx or NAME.raw")
+	case ".vhd", ".qcow2":
+		return "", usagef("a %s is not written; call the output NAME.vhdx or NAME.raw", ext[1:])
 	}
 	switch format {
 	case "vhdx":
