@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,18 +14,6 @@ import (
 	"ferry/chunking/vdisk"
 	"ferry/chunking/vdisk/vdisktest"
 )
-
-// sparse returns a disk of size bytes, most of which are zeros.
-func sparse(seed byte, size int) []byte {
-	b := make([]byte, size)
-	src := rand.NewChaCha8([32]byte{seed})
-	rng := rand.New(src)
-	for range 1 + size>>20 {
-		at := rng.IntN(size) &^ 511
-		src.Read(b[at:min(size, at+(1+rng.IntN(300))*512)])
-	}
-	return b
-}
 
 // signFooter makes the checksum of a footer right.
 func signFooter(image []byte, at int) {
@@ -108,20 +95,8 @@ func open(t testing.TB, image []byte) *Image {
 	return d
 }
 
-func findings(t testing.TB, d *Image) string {
-	t.Helper()
-	var all []string
-	if err := d.Check(func(off int64, text string) error {
-		all = append(all, text)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(all, "\n")
-}
-
 func TestOpen(t *testing.T) {
-	disk := sparse(1, 1<<20+512*5)
+	disk := vdisktest.Sparse(1, 1<<20+512*5)
 	for _, test := range []struct {
 		image []byte
 		want  string
@@ -136,7 +111,7 @@ func TestOpen(t *testing.T) {
 		if got := fmt.Sprintf("%+v", d.Info()); got != test.want {
 			t.Errorf("Info() = %s, want %s", got, test.want)
 		}
-		if all := findings(t, d); all != "" {
+		if all := vdisktest.Findings(t, d); all != "" {
 			t.Errorf("Check finds %q", all)
 		}
 		at := int64(0)
@@ -154,7 +129,7 @@ func TestOpen(t *testing.T) {
 
 // TestHostile changes one thing in an image whose blocks 0 and 1 are there.
 func TestHostile(t *testing.T) {
-	disk := sparse(3, 1<<20)
+	disk := vdisktest.Sparse(3, 1<<20)
 	copy(disk, "first")
 	copy(disk[testBlock:], "second")
 	good := makeDynamic(typeDynamic, disk)
@@ -210,7 +185,7 @@ func TestHostile(t *testing.T) {
 			if !errors.Is(err, test.read) || (err == nil) != (test.read == nil) {
 				t.Errorf("Extents = %v, want %v", err, test.read)
 			}
-			if all := findings(t, d); !strings.Contains(all, test.found) || (all == "") != (test.found == "") {
+			if all := vdisktest.Findings(t, d); !strings.Contains(all, test.found) || (all == "") != (test.found == "") {
 				t.Errorf("Check finds %q, want %q", all, test.found)
 			}
 			if test.read == nil {
@@ -225,7 +200,7 @@ func TestHostile(t *testing.T) {
 }
 
 func TestDifferencing(t *testing.T) {
-	base, own := sparse(5, 1<<20), sparse(6, 1<<20)
+	base, own := vdisktest.Sparse(5, 1<<20), vdisktest.Sparse(6, 1<<20)
 	image := makeDynamic(typeDifferencing, own)
 	_, err := Open(bytes.NewReader(image), int64(len(image)))
 	var pe *ParentError
@@ -244,7 +219,7 @@ func TestDifferencing(t *testing.T) {
 		}
 	}
 	vdisktest.Same(t, d, image, want)
-	if all := findings(t, d); all != "" {
+	if all := vdisktest.Findings(t, d); all != "" {
 		t.Errorf("Check finds %q", all)
 	}
 }
@@ -258,7 +233,7 @@ func TestRead(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
 			raw, name := filepath.Join(dir, "raw"), filepath.Join(dir, "image.vhd")
-			disk := sparse(5, 20<<20+512*3)
+			disk := vdisktest.Sparse(5, 20<<20+512*3)
 			if err := os.WriteFile(raw, disk, 0o666); err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +248,7 @@ func TestRead(t *testing.T) {
 			}
 			d := open(t, image)
 			vdisktest.Same(t, d, image, disk)
-			if all := findings(t, d); all != "" || d.Info().Kind != kind {
+			if all := vdisktest.Findings(t, d); all != "" || d.Info().Kind != kind {
 				t.Errorf("Check finds %q, the kind is %q", all, d.Info().Kind)
 			}
 		})
@@ -302,7 +277,7 @@ func FuzzOpen(f *testing.F) {
 			}
 			return
 		}
-		findings(t, d)
+		vdisktest.Findings(t, d)
 		vdisktest.Extents(t, d, image)
 	})
 }

@@ -49,17 +49,6 @@ func open(t testing.TB, image []byte) *Image {
 	return d
 }
 
-func findings(t testing.TB, d *Image) (all []string) {
-	t.Helper()
-	if err := d.Check(func(off int64, text string) error {
-		all = append(all, text)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
 func TestCreate(t *testing.T) {
 	for _, test := range []struct {
 		size int
@@ -76,7 +65,7 @@ func TestCreate(t *testing.T) {
 			image := create(t, disk, test.opts)
 			d := open(t, image)
 			vdisktest.Same(t, d, image, disk)
-			if all := findings(t, d); len(all) > 0 {
+			if all := vdisktest.Findings(t, d); all != "" {
 				t.Errorf("Check finds %q", all)
 			}
 			if again := create(t, disk, test.opts); !bytes.Equal(again, image) {
@@ -229,7 +218,7 @@ func TestHostile(t *testing.T) {
 			if !errors.Is(err, test.read) || (err == nil) != (test.read == nil) {
 				t.Errorf("Extents = %v, want %v", err, test.read)
 			}
-			if all := strings.Join(findings(t, d), "\n"); !strings.Contains(all, test.found) || (all == "") != (test.found == "") {
+			if all := vdisktest.Findings(t, d); !strings.Contains(all, test.found) || (all == "") != (test.found == "") {
 				t.Errorf("Check finds %q, want %q", all, test.found)
 			}
 			if test.read == nil {
@@ -320,7 +309,7 @@ func TestLog(t *testing.T) {
 		if !d.Info().LogPending {
 			t.Error("LogPending = false")
 		}
-		if all := findings(t, d); len(all) != 1 {
+		if all := vdisktest.Findings(t, d); strings.Count(all, "\n") != 0 || all == "" {
 			t.Errorf("Check finds %q", all)
 		}
 	}
@@ -503,7 +492,7 @@ func TestDifferencing(t *testing.T) {
 	}); err != nil || n != 2+2048-1+1 {
 		t.Errorf("Extents: %d, %v", n, err)
 	}
-	if all := findings(t, d); len(all) > 0 {
+	if all := vdisktest.Findings(t, d); all != "" {
 		t.Errorf("Check finds %q", all)
 	}
 	le.PutUint64(image[newBAT+8*4096:], 0)
@@ -541,7 +530,7 @@ func TestRead(t *testing.T) {
 			}
 			d := open(t, image)
 			vdisktest.Same(t, d, image, disk)
-			if all := findings(t, d); len(all) > 0 {
+			if all := vdisktest.Findings(t, d); all != "" {
 				t.Errorf("Check finds %q", all)
 			}
 			if kind := d.Info().Kind; !strings.HasPrefix(options, "subformat="+kind) {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"ferry/chunking/vdisk"
@@ -52,6 +53,31 @@ func Same(t testing.TB, d vdisk.Image, image, disk []byte) {
 	if err != nil || at != d.Size() {
 		t.Fatalf("Extents: end at %d of %d, %v", at, d.Size(), err)
 	}
+}
+
+// Sparse returns a disk of size bytes, most of which are zeros.
+func Sparse(seed byte, size int) []byte {
+	b := make([]byte, size)
+	src := rand.NewChaCha8([32]byte{seed})
+	rng := rand.New(src)
+	for range 1 + size>>20 {
+		at := rng.IntN(size) &^ 511
+		src.Read(b[at:min(size, at+(1+rng.IntN(300))*512)])
+	}
+	return b
+}
+
+// Findings returns what an image's Check finds, a line each.
+func Findings(t testing.TB, d vdisk.Image) string {
+	t.Helper()
+	var all []string
+	if err := d.Check(func(_ int64, text string) error {
+		all = append(all, text)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(all, "\n")
 }
 
 // Extents proves that the extents of an image, which may be hostile, are within it and
