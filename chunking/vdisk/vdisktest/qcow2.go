@@ -11,8 +11,8 @@ import (
 // clusters that are not zeros.
 func Qcow2(disk []byte, cluster int) []byte {
 	be := binary.BigEndian
-	reach := cluster / 8 * cluster
-	tables := (len(disk) + reach - 1) / reach
+	reach := int64(cluster) / 8 * int64(cluster)
+	tables := int((int64(len(disk)) + reach - 1) / reach)
 	first := (8*tables + cluster - 1) / cluster // clusters of the table of level 1
 	image := make([]byte, (2+first)*cluster)
 	copy(image, "QFI\xfb")
@@ -35,7 +35,7 @@ func Qcow2(disk []byte, cluster int) []byte {
 		if bytes.Equal(data, zeros[:len(data)]) {
 			continue
 		}
-		entry := 2*cluster + 8*(i*cluster/reach)
+		entry := 2*cluster + 8*int(int64(i*cluster)/reach)
 		if be.Uint64(image[entry:]) == 0 {
 			at := add()
 			be.PutUint64(image[entry:], uint64(at)|1<<63)
