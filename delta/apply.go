@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 
-	"github.com/klauspost/compress/flate"
-
 	"ferry/cas"
 	"ferry/chunking/coded"
 	"ferry/manifest"
@@ -106,9 +104,7 @@ func (a *applier) fillOrDiagnose(ctx context.Context, e manifest.Entry, w io.Wri
 		}
 	}
 	var window *windowError
-	var corrupt flate.CorruptInputError // of a member of the base
-	if errors.Is(err, place.ErrContent) || errors.As(err, &window) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, fs.ErrNotExist) ||
-		errors.As(err, &corrupt) || errors.Is(err, coded.ErrReconstruction) {
+	if errors.Is(err, place.ErrContent) || errors.As(err, &window) || errors.Is(err, fs.ErrNotExist) || coded.Damaged(err) {
 		return a.diagnose(ctx, e, err)
 	}
 	return err

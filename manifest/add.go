@@ -7,10 +7,9 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/flate"
-
 	"ferry/cas"
 	"ferry/chunking"
+	"ferry/chunking/coded"
 	"ferry/chunking/container"
 	"ferry/manifest/tree"
 )
@@ -232,8 +231,7 @@ func (in *ingest) takeApart(ctx context.Context, it *item) error {
 		return in.takeScattered(ctx, it, recipe, put)
 	}
 	err := it.layout.Read(source, put)
-	var corrupt flate.CorruptInputError
-	if (errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &corrupt)) && ctx.Err() == nil {
+	if coded.Damaged(err) && ctx.Err() == nil {
 		return ErrChanged
 	}
 	if err != nil {

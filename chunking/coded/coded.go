@@ -10,8 +10,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/flate"
-
 	"ferry/chunking/deflate"
 	"ferry/chunking/xz"
 )
@@ -42,7 +40,18 @@ func NewReader(r io.Reader) io.Reader {
 	if head, _ := b.Peek(len(xz.Magic)); string(head) == xz.Magic { // what fails, fails again
 		return xz.NewReader(b)
 	}
-	return flate.NewReader(b)
+	return deflate.NewReader(b)
+}
+
+// Damaged reports whether an error of [Encode], or of what [NewReader] returns, says that
+// bytes are not what they should be, rather than that they could not be read.
+func Damaged(err error) bool {
+	for _, bad := range []error{ErrReconstruction, deflate.ErrStream, xz.ErrStream, xz.ErrCostly, io.ErrUnexpectedEOF} {
+		if errors.Is(err, bad) {
+			return true
+		}
+	}
+	return false
 }
 
 // encodeFrom is Encode for plain bytes that write writes, which runs on a goroutine

@@ -348,6 +348,22 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
+func TestReader(t *testing.T) {
+	plain := append(text(200_000), noise(70_000)...)
+	stream := goDeflate(t, plain, 6)
+	got, err := io.ReadAll(iotest.OneByteReader(NewReader(io.MultiReader(bytes.NewReader(stream), strings.NewReader("what follows")))))
+	if err != nil || !bytes.Equal(got, plain) {
+		t.Errorf("read %d bytes, %v, want %d", len(got), err, len(plain))
+	}
+	if _, err := io.ReadAll(NewReader(bytes.NewReader(stream[:len(stream)-1]))); !errors.Is(err, ErrStream) || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut off: %v, want %v", err, ErrStream)
+	}
+	broken := errors.New("broken")
+	if _, err := io.ReadAll(NewReader(io.MultiReader(bytes.NewReader(stream[:1000]), iotest.ErrReader(broken)))); !errors.Is(err, broken) {
+		t.Errorf("a reader that breaks: %v, want %v", err, broken)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, level := range []int{0, 1, 6, 9, flate.HuffmanOnly} {
 		f.Add(goDeflate(f, text(3000), level))
@@ -368,6 +384,9 @@ func FuzzDecode(f *testing.F) {
 				t.Fatal(err)
 			}
 			return
+		}
+		if got, err := io.ReadAll(NewReader(bytes.NewReader(stream))); err != nil || !bytes.Equal(got, plain.Bytes()) {
+			t.Fatalf("read %d bytes, %v, want %d", len(got), err, plain.Len())
 		}
 		want, err := io.ReadAll(flate.NewReader(bytes.NewReader(stream)))
 		if err != nil || !bytes.Equal(want, plain.Bytes()) {
