@@ -29,8 +29,9 @@ func (a *analysis) choose(sample []byte, all bool) {
 	var fit []candidate
 	least := int(a.in.used())/(4*costShare) + 64 // a correction is of about four bytes
 	best := -1
+	var ahead lead
 	try := func(c candidate) {
-		if n := a.misses(encoders[c.encoder], c.anew, sample, all, sampleTokens, least); n < least {
+		if n := a.misses(encoders[c.encoder], c.anew, sample, all, sampleTokens, least, &ahead); n < least {
 			least, best, a.anew = n, c.encoder, c.anew
 		}
 	}
@@ -47,7 +48,7 @@ func (a *analysis) choose(sample []byte, all bool) {
 		misses := 0
 		for i, anew := range anews {
 			if i == 0 || !alike {
-				misses = a.misses(encoders[g], anew, sample, all, firstTokens, firstMisses)
+				misses = a.misses(encoders[g], anew, sample, all, firstTokens, firstMisses, nil)
 			}
 			c := candidate{g, misses, anew}
 			switch {
@@ -73,9 +74,9 @@ func (a *analysis) choose(sample []byte, all bool) {
 	if best >= 0 && least <= int(a.in.used())/800+sureMisses {
 		a.share = costShare
 		if a.anew.piece > 0 {
-			a.out = binary.AppendUvarint(a.begin(versionPieces, best), uint64(a.anew.piece))
+			a.out = binary.AppendUvarint(a.begin(versionPieces, best, sample, ahead), uint64(a.anew.piece))
 		} else {
-			a.out = a.begin(version, best)
+			a.out = a.begin(version, best, sample, ahead)
 		}
 		return
 	}
@@ -101,7 +102,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 	best, least := known, 0
 	if known < 0 {
 		for _, e := range unknowns {
-			n := a.misses(encoders[e], restarts{}, sample, all, unknownTokens, unknownTokens)
+			n := a.misses(encoders[e], restarts{}, sample, all, unknownTokens, unknownTokens, nil)
 			if e == zlib15+8 {
 				n += n / 3
 			}
@@ -113,7 +114,7 @@ func (a *analysis) chooseUnknown(known int, sample []byte, all bool) {
 	a.again = nil // choices are not read back before all are written
 	a.chosen = rangecoder.NewWriter()
 	a.choices = newChoices(a.chosen)
-	a.head = a.begin(versionChoices, best)
+	a.head = a.begin(versionChoices, best, sample, lead{})
 }
 
 // maxPiece bounds the size of pieces in bytes.
@@ -156,26 +157,48 @@ func (a *analysis) beforeRestart(anews []restarts) (n int) {
 	return n
 }
 
+// lead is a predictor that was right about all that it looked at, and what that was, block
+// by block: this need not be predicted again.
+type lead struct {
+	p      *predictor
+	blocks []looked
+}
+
+type looked struct {
+	tokens int
+	forgot bool
+}
+
 // misses counts those of the first tokens of the sample that e would not have
 // written, up to limit; anew says where it began anew.
-func (a *analysis) misses(e encoder, anew restarts, sample []byte, all bool, tokens, limit int) int {
+// If there are none, and ahead is not nil, that is how far it came.
+func (a *analysis) misses(e encoder, anew restarts, sample []byte, all bool, tokens, limit int, ahead *lead) (n int) {
 	if e.hash == hashFast && !all && len(sample) < fastPiece+fastPiece/2 {
 		return limit // there is too little of it to tell
 	}
 	p := newPredictor(e)
 	p.piece = anew.piece
-	defer p.release()
+	var blocks []looked
+	defer func() {
+		if ahead != nil && n == 0 {
+			*ahead = lead{p, blocks}
+		} else {
+			p.release()
+		}
+	}()
 	p.feed(sample)
 	p.last = all
-	n := 0
 	for _, b := range a.blocks {
-		if ready, _ := b.begin(p, anew.flushes); !ready {
+		ready, forgot := b.begin(p, anew.flushes)
+		if !ready {
 			return n
 		}
 		left := b.tokens[:min(len(b.tokens), tokens)]
 		tokens -= len(left)
+		blocks = append(blocks, looked{forgot: forgot})
 		for len(left) > 0 {
 			k, other := p.follow(left, true)
+			blocks[len(blocks)-1].tokens += k
 			if left = left[k:]; other == noToken {
 				break
 			}

@@ -130,7 +130,8 @@ type block struct {
 	predicted []token
 	plain     []byte
 
-	done        int // tokens that were compared
+	begun       bool // the predictor is at its tokens
+	done        int  // tokens that were compared
 	forgot      bool
 	corrections []byte
 	corrected   int // how many
@@ -179,7 +180,6 @@ func (a *analysis) run() error {
 				continue
 			}
 			a.choose(sample, ended)
-			a.p.feed(sample)
 			sample = nil
 		}
 		a.p.last = ended
@@ -213,10 +213,19 @@ func (a *analysis) take(s *segment) error {
 	return nil
 }
 
-// begin takes an encoder, and returns what a reconstruction of that version begins with.
-func (a *analysis) begin(version byte, encoder int) []byte {
-	a.p = newPredictor(encoders[encoder])
-	a.p.piece = a.anew.piece
+// begin takes an encoder, as far ahead as it is, and returns what a reconstruction of that
+// version begins with.
+func (a *analysis) begin(version byte, encoder int, sample []byte, ahead lead) []byte {
+	if a.p = ahead.p; a.p == nil {
+		a.p = newPredictor(encoders[encoder])
+		a.p.piece = a.anew.piece
+		a.p.feed(sample)
+	}
+	for i, l := range ahead.blocks {
+		b := a.blocks[i]
+		b.begun, b.forgot, b.since = true, l.forgot, l.tokens
+		a.compared(b, b.tokens[:l.tokens])
+	}
 	return binary.AppendUvarint([]byte{version, byte(encoder)}, uint64(a.usual))
 }
 
@@ -231,7 +240,7 @@ func bit(b bool) int {
 func (a *analysis) compare() error {
 	for len(a.blocks) > 0 {
 		b := a.blocks[0]
-		if b.done == 0 {
+		if !b.begun {
 			from := a.p.pos
 			ready, forgot := b.begin(a.p, a.anew.flushes)
 			if !ready {
@@ -240,7 +249,7 @@ func (a *analysis) compare() error {
 			if a.choices != nil {
 				a.choices.pass(a.p, from, a.p.pos-from)
 			}
-			b.forgot = b.forgot || forgot
+			b.begun, b.forgot = true, forgot
 		}
 		for b.done < len(b.tokens) {
 			left := b.tokens[b.done:]
