@@ -157,6 +157,9 @@ func runDeltaCreate(ctx context.Context, a *app, o createOptions, args []string)
 	if err != nil {
 		return err
 	}
+	if o.rules.CarryWholesale && len(o.rules.Wholesale) == 0 {
+		return usagef("--carry-wholesale carries what --wholesale or the rules of a profile match, and there are none")
+	}
 	debug.SetMemoryLimit(createMemoryGoal)
 	begun := time.Now()
 	var versions []delta.Version
