@@ -140,7 +140,7 @@ func (a *analysis) pieces() int64 {
 // usual size meet: it need not be asked whether it began anew at flushes only.
 func (a *analysis) flushesBetween(piece int64) bool {
 	return piece == usualPiece && !slices.ContainsFunc(a.blocks, func(b *block) bool {
-		return b.kind == kindStored && b.stored == 0 && b.at%piece != 0
+		return b.isFlush() && b.at%piece != 0
 	})
 }
 
@@ -148,7 +148,7 @@ func (a *analysis) flushesBetween(piece int64) bool {
 func (a *analysis) beforeRestart(anews []restarts) (n int) {
 	for _, b := range a.blocks {
 		for _, anew := range anews {
-			if anew.flushes && b.kind == kindStored && b.stored == 0 || anew.piece > 0 && b.at > 0 && b.at%anew.piece == 0 {
+			if anew.flushes && b.isFlush() || anew.piece > 0 && b.at > 0 && b.at%anew.piece == 0 {
 				return n
 			}
 		}

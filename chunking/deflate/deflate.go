@@ -138,6 +138,9 @@ type block struct {
 	since       int // tokens since the last one
 }
 
+// isFlush reports whether the block is stored and empty, as a flush leaves one.
+func (b *block) isFlush() bool { return b.kind == kindStored && b.stored == 0 }
+
 // Bounds of what is read before an encoder is chosen, and of the first look at it.
 const (
 	sampleTokens = 48 << 10

@@ -70,12 +70,27 @@ var errBadStream = errors.New("not a deflate stream")
 func badStream(reason string) error { return fmt.Errorf("%w: %s", errBadStream, reason) }
 
 // refill makes at least 32 bits available, or all that are left.
-func (f *inflater) refill() error {
+func (f *inflater) refill() (err error) {
+	f.acc, f.have, err = f.more(f.acc, f.have)
+	return err
+}
+
+// more is refill for bits held elsewhere.
+func (f *inflater) more(acc uint64, have uint) (uint64, uint, error) {
 	if len(f.in)-f.at >= 8 {
-		var err error
-		f.acc, f.have, err = f.more(f.acc, f.have)
-		return err
+		acc |= binary.LittleEndian.Uint64(f.in[f.at:]) << have
+		n := (63 - have) >> 3
+		f.at += int(n)
+		have += n * 8
+		return acc & (1<<have - 1), have, nil
 	}
+	f.acc, f.have = acc, have
+	err := f.byByte()
+	return f.acc, f.have, err
+}
+
+// byByte is refill where few bytes are at hand.
+func (f *inflater) byByte() error {
 	for f.have <= 56 {
 		if f.at == len(f.in) {
 			if f.eof {
@@ -392,20 +407,6 @@ func (f *inflater) decode() (done bool, err error) {
 	}
 	f.acc, f.have, f.hist, f.tokens = acc, have, hist, tokens[:made]
 	return done, err
-}
-
-// more is refill for bits held elsewhere.
-func (f *inflater) more(acc uint64, have uint) (uint64, uint, error) {
-	if len(f.in)-f.at >= 8 {
-		acc |= binary.LittleEndian.Uint64(f.in[f.at:]) << have
-		n := (63 - have) >> 3
-		f.at += int(n)
-		have += n * 8
-		return acc & (1<<have - 1), have, nil
-	}
-	f.acc, f.have = acc, have
-	err := f.refill()
-	return f.acc, f.have, err
 }
 
 // match reads the rest of a match whose length has symbol sym, in n bits of acc; used is

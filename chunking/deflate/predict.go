@@ -138,18 +138,21 @@ func (p *predictor) ready(n int) bool {
 
 // hashAt returns the hash at i, which hashLen bytes follow.
 func (p *predictor) hashAt(i int) uint32 {
+	var b uint32
+	if len(p.buf)-i > 3 {
+		b = binary.LittleEndian.Uint32(p.buf[i:])
+	} else {
+		b = uint32(p.buf[i]) | uint32(p.buf[i+1])<<8 | uint32(p.buf[i+2])<<16
+	}
 	switch p.hash {
 	case hashRolling:
-		b := p.buf[i : i+3]
-		return (uint32(b[0])<<(2*p.shift) ^ uint32(b[1])<<p.shift ^ uint32(b[2])) & (1<<p.hashBits - 1)
+		return p.rolling(b)
 	case hashCRC3:
-		b := p.buf[i : i+3]
-		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]]) & (1<<p.hashBits - 1)
+		return (crcTable[3][b&0xff] ^ crcTable[2][b>>8&0xff] ^ crcTable[1][b>>16&0xff]) & (1<<p.hashBits - 1)
 	case hashCRC4:
-		b := p.buf[i : i+4]
-		return (crcTable[3][b[0]] ^ crcTable[2][b[1]] ^ crcTable[1][b[2]] ^ crcTable[0][b[3]]) & (1<<p.hashBits - 1)
+		return (crcTable[3][b&0xff] ^ crcTable[2][b>>8&0xff] ^ crcTable[1][b>>16&0xff] ^ crcTable[0][b>>24]) & (1<<p.hashBits - 1)
 	default:
-		return p.four(binary.LittleEndian.Uint32(p.buf[i:]))
+		return p.four(b)
 	}
 }
 
@@ -178,17 +181,10 @@ var crcTable = func() (t [4][256]uint32) {
 // insert puts position i into the chains and returns what was at their head.
 func (p *predictor) insert(i int) uint32 {
 	p.inserted = i + 1
-	var h *uint32
-	switch {
-	case p.hash == hashRolling && len(p.buf)-i > 3:
-		h = &p.table[p.rolling(binary.LittleEndian.Uint32(p.buf[i:]))]
-	case (p.hash == hashMul || p.hash == hashGo) && len(p.buf)-i > 3:
-		h = &p.table[p.four(binary.LittleEndian.Uint32(p.buf[i:]))]
-	case len(p.buf)-i < p.hashLen():
+	if len(p.buf)-i < p.hashLen() {
 		return 0
-	default:
-		h = &p.head[p.hashAt(i)]
 	}
+	h := &p.head[p.hashAt(i)]
 	was := *h
 	p.prev[uint(i)%windowSize] = stepTo(uint32(i), was)
 	*h = uint32(i)

@@ -52,7 +52,7 @@ func (a *analysis) note(b *block) {
 	if b.forgot {
 		flags |= flagForget
 	}
-	if b.kind == kindStored && b.stored == 0 && a.anew.flushes {
+	if b.isFlush() && a.anew.flushes {
 		flags |= flagPrime
 	}
 	a.out = append(a.out, flags)

@@ -1,7 +1,6 @@
 package qcow2
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -90,15 +89,7 @@ func (d *Image) Structures() []vdisk.Area {
 			areas = append(areas, vdisk.Area{Name: "tables of level 2", Off: at, Size: c})
 		}
 	}
-	slices.SortStableFunc(areas, func(a, b vdisk.Area) int { return cmp.Compare(a.Off, b.Off) })
-	end := int64(0)
-	return slices.DeleteFunc(areas, func(a vdisk.Area) bool {
-		if a.Size <= 0 || a.Off < end {
-			return true
-		}
-		end = a.Off + a.Size
-		return false
-	})
+	return vdisk.Apart(areas, d.size)
 }
 
 // ReadAt reads the virtual disk. Errors wrap [ErrUnsupported], [ErrInvalid] or come from

@@ -16,16 +16,26 @@ const (
 // window is how many bytes of a table are read at once, at most.
 const window = 64 << 10
 
-// level2 gives the entries [first, last) of a table of level 2 to fn.
-func (d *Image) level2(table, first, last int64, fn func(i int64, entry uint64) error) error {
+// clusters gives those of the disk's clusters [first, last) to fn that a table of level 2
+// tells of, by their numbers in it: where in the file each is, 0 if it is zeros. A problem
+// says why it cannot be where its entry says.
+func (d *Image) clusters(table, first, last int64, fn func(i, file int64, problem string) error) error {
+	at, start := d.tables[table], table*d.head.reach()
 	buf := make([]byte, min(window, 8*(last-first)))
 	for first < last {
 		b := buf[:min(int64(len(buf)), 8*(last-first))]
-		if err := ondisk.ReadFull(d.r, b, table+8*first); err != nil {
-			return fmt.Errorf("qcow2: table of level 2 at %d: %w", table, err)
+		if err := ondisk.ReadFull(d.r, b, at+8*first); err != nil {
+			return fmt.Errorf("qcow2: table of level 2 at %d: %w", at, err)
 		}
 		for ; len(b) > 0; b = b[8:] {
-			if err := fn(first, be.Uint64(b)); err != nil {
+			file, problem, err := d.place(be.Uint64(b), min(d.head.cluster, d.head.diskSize-start-first*d.head.cluster))
+			if problem != "" {
+				problem = fmt.Sprintf("table of level 2 at %d, entry %d: %s", at, first, problem)
+			}
+			if err == nil {
+				err = fn(first, file, problem)
+			}
+			if err != nil {
 				return err
 			}
 			first++
@@ -56,24 +66,19 @@ func (d *Image) walk(off, end int64, fn func(vdisk.Extent) error) error {
 		table := off / reach
 		start := table * reach
 		stop := min(end, start+reach)
-		at := d.tables[table]
-		if at == 0 {
+		if d.tables[table] == 0 {
 			if err := fn(vdisk.Extent{Off: off, Size: stop - off, File: vdisk.Hole}); err != nil {
 				return err
 			}
 			off = stop
 			continue
 		}
-		err := d.level2(at, (off-start)/c, (stop-start-1)/c+1, func(i int64, entry uint64) error {
+		err := d.clusters(table, (off-start)/c, (stop-start-1)/c+1, func(i, file int64, problem string) error {
+			if problem != "" {
+				return invalid("%s", problem)
+			}
 			from := start + i*c
 			next := min(stop, from+c)
-			file, problem, err := d.place(entry, min(c, d.head.diskSize-from))
-			if problem != "" {
-				err = invalid("table of level 2 at %d, entry %d: %s", at, i, problem)
-			}
-			if err != nil {
-				return err
-			}
 			e := vdisk.Extent{Off: off, Size: next - off, File: vdisk.Hole}
 			if file > 0 {
 				e.File = file + off - from
@@ -123,15 +128,11 @@ func (d *Image) survey(report func(off int64, text string) error) error {
 		if at == 0 {
 			continue
 		}
-		start := int64(table) * d.head.reach()
-		last := min(c/8, (d.head.diskSize-start+c-1)/c)
-		err := d.level2(at, 0, last, func(i int64, entry uint64) error {
-			file, problem, err := d.place(entry, min(c, d.head.diskSize-start-i*c))
+		last := min(c/8, (d.head.diskSize-int64(table)*d.head.reach()+c-1)/c)
+		err := d.clusters(int64(table), 0, last, func(i, file int64, problem string) error {
 			switch {
-			case err != nil:
-				return err
 			case problem != "":
-				return report(at+8*i, fmt.Sprintf("table of level 2 at %d, entry %d: %s", at, i, problem))
+				return report(at+8*i, problem)
 			case file == 0:
 				return nil
 			}

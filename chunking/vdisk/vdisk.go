@@ -3,8 +3,10 @@
 package vdisk
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 
 	"ferry/chunking/ondisk"
 )
@@ -25,6 +27,20 @@ type Extent struct {
 type Area struct {
 	Name      string
 	Off, Size int64
+}
+
+// Apart returns areas in the order of the file, without those that are empty, overlap one
+// before them, or reach beyond a file of size bytes.
+func Apart(areas []Area, size int64) []Area {
+	slices.SortStableFunc(areas, func(a, b Area) int { return cmp.Compare(a.Off, b.Off) })
+	end := int64(0)
+	return slices.DeleteFunc(areas, func(a Area) bool {
+		if a.Size <= 0 || a.Off < end || a.Off+a.Size > size {
+			return true
+		}
+		end = a.Off + a.Size
+		return false
+	})
 }
 
 // Info is what an image says of itself.

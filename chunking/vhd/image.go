@@ -140,15 +140,7 @@ func (d *Image) Structures() []vdisk.Area {
 			vdisk.Area{Name: "header", Off: d.head.at, Size: headerSize},
 			vdisk.Area{Name: "block allocation table", Off: d.head.table, Size: (4*d.head.entries + sector - 1) / sector * sector})
 	}
-	slices.SortStableFunc(areas, func(a, b vdisk.Area) int { return cmp.Compare(a.Off, b.Off) })
-	end := int64(0)
-	return slices.DeleteFunc(areas, func(a vdisk.Area) bool {
-		if a.Size == 0 || a.Off < end || a.Off+a.Size > d.size {
-			return true // the table overlaps the footer
-		}
-		end = a.Off + a.Size
-		return false
-	})
+	return vdisk.Apart(areas, d.size) // the table may overlap the footer
 }
 
 // ReadAt reads the virtual disk. Errors wrap [ErrInvalid] or come from the readers.

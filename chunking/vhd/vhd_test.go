@@ -8,10 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
-	"ferry/chunking/vdisk"
 	"ferry/chunking/vdisk/vdisktest"
 )
 
@@ -173,24 +171,7 @@ func TestHostile(t *testing.T) {
 		{name: "cut off at a block", change: func(b []byte) []byte { return slices.Concat(b[:end-1024], b[end:]) }, read: ErrInvalid, found: "a block at"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			bad := test.change(bytes.Clone(good))
-			d, err := Open(bytes.NewReader(bad), int64(len(bad)))
-			if !errors.Is(err, test.open) || (err == nil) != (test.open == nil) || (d == nil) != (err != nil) {
-				t.Fatalf("Open = %v, want %v", err, test.open)
-			}
-			if err != nil {
-				return
-			}
-			err = d.Extents(func(vdisk.Extent) error { return nil })
-			if !errors.Is(err, test.read) || (err == nil) != (test.read == nil) {
-				t.Errorf("Extents = %v, want %v", err, test.read)
-			}
-			if all := vdisktest.Findings(t, d); !strings.Contains(all, test.found) || (all == "") != (test.found == "") {
-				t.Errorf("Check finds %q, want %q", all, test.found)
-			}
-			if test.read == nil {
-				vdisktest.Same(t, d, bad, disk)
-			}
+			vdisktest.Changed(t, Open, test.change(bytes.Clone(good)), disk, test.open, test.read, test.found)
 		})
 	}
 	fixed := makeFooter(typeFixed, 1<<20)

@@ -3,6 +3,7 @@ package vdisktest
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -78,6 +79,34 @@ func Findings(t testing.TB, d vdisk.Image) string {
 		t.Fatal(err)
 	}
 	return strings.Join(all, "\n")
+}
+
+// Changed proves what becomes of an image in which something was changed: the errors that
+// opening it and giving its extents match, nil for none, and a part of what Check finds. If
+// it can be read, it holds the disk.
+func Changed[D interface {
+	comparable
+	vdisk.Image
+}](t *testing.T, open func(r io.ReaderAt, size int64) (D, error), image, disk []byte, opens, reads error, found string) {
+	t.Helper()
+	d, err := open(bytes.NewReader(image), int64(len(image)))
+	var none D
+	if !errors.Is(err, opens) || (err == nil) != (opens == nil) || (d == none) != (err != nil) {
+		t.Fatalf("Open = %v, want %v", err, opens)
+	}
+	if err != nil {
+		return
+	}
+	err = d.Extents(func(vdisk.Extent) error { return nil })
+	if !errors.Is(err, reads) || (err == nil) != (reads == nil) {
+		t.Errorf("Extents = %v, want %v", err, reads)
+	}
+	if all := Findings(t, d); !strings.Contains(all, found) || (all == "") != (found == "") {
+		t.Errorf("Check finds %q, want %q", all, found)
+	}
+	if reads == nil {
+		Same(t, d, image, disk)
+	}
 }
 
 // Extents proves that the extents of an image, which may be hostile, are within it and
