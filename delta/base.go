@@ -95,6 +95,11 @@ func newApplier(ctx context.Context, d *Delta, b Base, keep func(path string) bo
 	if err != nil {
 		return nil, err
 	}
+	if d.unnamed.n > 0 {
+		if d, err = resolveWhole(ctx, d, b, sizes, keep); err != nil {
+			return nil, err
+		}
+	}
 	var first error
 	var fit []*applier
 	for i := range d.plan.bases {
@@ -115,12 +120,31 @@ func newApplier(ctx context.Context, d *Delta, b Base, keep func(path string) bo
 	return nil, first
 }
 
+// resolveWhole tells the files that have no name in the delta, after comparing the sizes
+// of those that have: another version is told by these.
+func resolveWhole(ctx context.Context, d *Delta, b Base, sizes map[string]int64, keep func(path string) bool) (*Delta, error) {
+	a := applierFor(ctx, d, 0, b, keep)
+	defer a.close()
+	if misfits := a.misfits(sizes); len(misfits) > 0 {
+		return nil, misfits[0]
+	}
+	d, missing, err := d.Resolve(ctx, b)
+	if err == nil && len(missing) > 0 {
+		err = a.mismatch(missing[0], "missing here; the delta does not say its name")
+	}
+	return d, err
+}
+
 // nearestApplier chooses the base of the delta that b looks most like, for a tree
 // in which a site may have changed files.
-func nearestApplier(ctx context.Context, d *Delta, b Base, keep func(path string) bool) (*applier, error) {
+// missing says of what has no name in the delta, and is not there.
+func nearestApplier(ctx context.Context, d *Delta, b Base, keep func(path string) bool) (a *applier, missing []string, err error) {
 	sizes, err := b.Sizes(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if d, missing, err = d.Resolve(ctx, b); err != nil {
+		return nil, nil, err
 	}
 	var best []*applier
 	least := 0
@@ -133,7 +157,8 @@ func nearestApplier(ctx context.Context, d *Delta, b Base, keep func(path string
 			best = append(best, a)
 		}
 	}
-	return likest(ctx, best)
+	a, err = likest(ctx, best)
+	return a, missing, err
 }
 
 // likest returns the applier of the base that the tree holds most files of. It

@@ -370,13 +370,9 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	needData, err := json.Marshal(need.shortened(&c.plan, c.target.Manifest))
+	heads, err := c.heads(need)
 	if err != nil {
 		return nil, err
-	}
-	planData := c.plan.encode(c.target.Manifest.Entries, c.opts.Effort)
-	if _, err := decodePlan(planData, c.target.Manifest.Entries); err != nil {
-		return nil, fmt.Errorf("too much for one delta: %w", err)
 	}
 	info := c.info()
 	if info.FullSize = c.opts.FullSize; info.FullSize == 0 {
@@ -389,10 +385,7 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range []struct {
-		name string
-		data []byte
-	}{{planName, planData}, {needName, needData}, {manifestName, c.encodedTarget()}, {infoName, infoData}} {
+	for _, entry := range append(heads, entry{infoName, infoData}) {
 		if err := writeEntry(zw, entry.name, zip.Deflate, entry.data); err != nil {
 			return nil, err
 		}
@@ -404,15 +397,74 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	return info, ctx.Err()
 }
 
-// encodedTarget codes the target's manifest: what has no program stands in all
-// bases.
-func (c *creator) encodedTarget() []byte {
-	made := map[int]bool{}
-	for _, g := range c.plan.programs {
-		made[g.entry] = true
+// entry is an entry of the delta, to be written.
+type entry struct {
+	name string
+	data []byte
+}
+
+// heads codes the plan, what it needs, and the target's manifest.
+func (c *creator) heads(n *need) ([]entry, error) {
+	best, err := c.headsWithout(n, make([]bool, len(c.target.Manifest.Entries)))
+	if err != nil {
+		return nil, err
+	}
+	short, err := c.headsWithout(n, c.nameless())
+	if err != nil {
+		return nil, err
+	}
+	// Names say more of what is wrong at a site.
+	if saved, all := sizeOf(best)-sizeOf(short), c.payloadSize()+sizeOf(short); saved*namesWorth > all {
+		best = short
+	}
+	return best, nil
+}
+
+// namesWorth is what names are worth: one in so many bytes of the delta.
+const namesWorth = 20
+
+func sizeOf(entries []entry) (sum int64) {
+	for _, e := range entries {
+		sum += int64(len(e.data))
+	}
+	return sum
+}
+
+// headsWithout is heads without names of files.
+func (c *creator) headsWithout(n *need, nameless []bool) ([]entry, error) {
+	m, others, numbers := divided(c.target.Manifest, nameless)
+	p := c.plan.renumbered(numbers, len(m.Entries))
+	needData, err := json.Marshal(n.shortened(p, m))
+	if err != nil {
+		return nil, err
+	}
+	planData := p.encode(m.Entries, c.opts.Effort)
+	if _, err := decodePlan(planData, m.Entries); err != nil {
+		return nil, fmt.Errorf("too much for one delta: %w", err)
 	}
 	// A site may have its own of what is preserved, which would not tell the digest.
-	return encodeTarget(c.target.Manifest, func(i int) bool { return !made[i] && !c.preserve(c.target.Manifest.Entries[i].Path) }, c.opts.Effort)
+	made := p.made(len(m.Entries))
+	short := func(i int) bool { return !made[i] && !c.preserve(m.Entries[i].Path) }
+	return []entry{{planName, planData}, {needName, needData}, {manifestName, encodeTarget(m, others, short, c.opts.Effort)}}, nil
+}
+
+// made says which of a target's entries have a program: the others stand in all bases.
+func (p *plan) made(entries int) []bool {
+	made := make([]bool, entries)
+	for _, g := range p.programs {
+		if g.entry < entries {
+			made[g.entry] = true
+		}
+	}
+	return made
+}
+
+// payloadSize is the length in bytes of what the windows are coded to.
+func (c *creator) payloadSize() (sum int64) {
+	for _, w := range c.plan.windows {
+		sum += int64(w.coded)
+	}
+	return sum
 }
 
 type countingWriter struct {

@@ -128,9 +128,7 @@ func (c *creator) info() *Info {
 	for _, b := range c.bases {
 		info.Bases = append(info.Bases, infoSide(b))
 	}
-	for _, w := range c.plan.windows {
-		info.PayloadSize += int64(w.coded)
-	}
+	info.PayloadSize = c.payloadSize()
 	programs := map[int]*program{} // for the first base, by entry
 	for i, g := range c.plan.programs {
 		if g.mask&1 != 0 {

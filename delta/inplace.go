@@ -195,12 +195,15 @@ func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPla
 	if u.report.Forced, err = forced(d.checkNumber(ctx, TreeBase{t}, s.dir, d.Info.Target.Version), opts.Force); err != nil {
 		return nil, err
 	}
-	a, err := nearestApplier(ctx, d, TreeBase{t}, u.keep)
+	a, missing, err := nearestApplier(ctx, d, TreeBase{t}, u.keep)
 	if err != nil {
 		return nil, err
 	}
 	defer a.close()
-	u.a = a
+	u.a, u.d = a, a.d
+	for _, what := range missing {
+		u.report.Modified = append(u.report.Modified, Modified{what, "missing here, and the delta does not carry it", true})
+	}
 	if j, err = u.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -412,7 +415,7 @@ func (u *update) entry(ctx context.Context, e manifest.Entry) (stage bool, err e
 	if replaced && have.kind == "" {
 		u.absent = append(u.absent, e.Path)
 	}
-	unchanged := e.Type == manifest.TypeFile && e.Size > 0 && u.a.programs[e.Path] == nil && !replaced
+	unchanged := e.Type == manifest.TypeFile && (e.Size > 0 || isShort(e.Digest)) && u.a.programs[e.Path] == nil && !replaced
 	reason, fixed := u.siteChange(have, old, replaced, unchanged), unchanged
 	if reason == "" {
 		reason, err = u.blocked(ctx, e, have)

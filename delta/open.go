@@ -25,16 +25,15 @@ type Delta struct {
 	// Info is what the delta says of itself.
 	Info *Info
 	// Target is the manifest of what it makes, in which digests of files that all
-	// bases have are short: see Complete.
+	// bases have are short: see Complete. Files may be missing in it: see Resolve.
 	Target *manifest.Manifest
 
-	parts parts
-	plan  *plan
-	need  *need
-	id    cas.Digest // of the plan
-
-	mu     sync.Mutex
-	groups []*openGroup
+	parts   parts
+	unnamed *unnamed
+	plan    *plan
+	need    *need
+	id      cas.Digest // of the plan
+	groups  *groups
 }
 
 // Limits of what is read into memory, in bytes.
@@ -93,7 +92,7 @@ func Open(path string) (*Delta, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Delta{parts: p}
+	d := &Delta{parts: p, groups: &groups{}}
 	if err := d.open(); err != nil {
 		p.close()
 		return nil, fmt.Errorf("delta %s: %w", path, err)
@@ -139,7 +138,7 @@ func (d *Delta) readManifest() error {
 	if err != nil {
 		return err
 	}
-	d.Target, err = decodeTarget(data)
+	d.Target, d.unnamed, err = decodeTarget(data)
 	return err
 }
 
@@ -187,7 +186,9 @@ func (d *Delta) consistent() error {
 		return bad("%s is not of format %q", infoName, infoFormat)
 	case d.need == nil || d.need.Format != needFormat && d.need.Format != needFormat1 || len(d.need.Bases) != len(d.plan.bases):
 		return bad("%s is not of format %q, or of other bases", needName, needFormat)
-	case !slices.ContainsFunc(d.Target.Entries, func(e manifest.Entry) bool { return isShort(e.Digest) }) && d.Target.ID() != d.plan.target:
+	case d.unnamed.n > 0 && len(d.plan.bases) > 1:
+		return bad("files without names, for several bases")
+	case d.unnamed.n == 0 && !slices.ContainsFunc(d.Target.Entries, func(e manifest.Entry) bool { return isShort(e.Digest) }) && d.Target.ID() != d.plan.target:
 		return bad("the manifest is not that of the plan")
 	}
 	for _, g := range d.plan.programs {
@@ -301,25 +302,32 @@ type openGroup struct {
 	err    error
 }
 
+// groups are those last unpacked.
+type groups struct {
+	mu   sync.Mutex
+	open []*openGroup
+}
+
 // maxGroups bounds the unpacked groups kept: files come in the order of the groups.
 const maxGroups = 2
 
 // group unpacks the group that window leader begins.
 func (d *Delta) group(leader int) (*codec.Group, error) {
-	d.mu.Lock()
-	for _, o := range d.groups {
+	s := d.groups
+	s.mu.Lock()
+	for _, o := range s.open {
 		if o.leader == leader {
-			d.mu.Unlock()
+			s.mu.Unlock()
 			<-o.ready
 			return o.g, o.err
 		}
 	}
 	o := &openGroup{leader: leader, ready: make(chan struct{})}
-	d.groups = append(d.groups, o)
-	if len(d.groups) > maxGroups {
-		d.groups = d.groups[1:]
+	s.open = append(s.open, o)
+	if len(s.open) > maxGroups {
+		s.open = s.open[1:]
 	}
-	d.mu.Unlock()
+	s.mu.Unlock()
 	defer close(o.ready)
 	data, err := d.coded(d.plan.windows[leader])
 	if err == nil {

@@ -19,7 +19,7 @@ import (
 // manifest, which the delta carries, tells whether all came out right.
 const (
 	targetMagic   = "FRYT"
-	targetVersion = 1
+	targetVersion = 2 // which has files without names: without any, 1 is written
 	shortSize     = 4
 )
 
@@ -34,12 +34,15 @@ func shortened(d cas.Digest, n int) (s cas.Digest) {
 }
 
 // isShort reports whether only the first bytes of a digest are there.
-func isShort(d cas.Digest) bool { return d == shortened(d, sourceSize) && !d.IsZero() }
+func isShort(d cas.Digest) bool { return d == shortened(d, sourceSize) && !d.IsZero() || isTiny(d) }
 
 // agrees reports whether have is the digest want, as far as want is there.
 func agrees(have, want cas.Digest) bool {
 	if !isShort(want) {
 		return have == want
+	}
+	if isTiny(want) {
+		return have[0] == want[0]
 	}
 	n := sourceSize
 	if want == shortened(want, shortSize) {
@@ -55,9 +58,9 @@ const (
 	flagShort = 8
 )
 
-// encodeTarget returns the coded entries, in columns. Digests of files for which
-// short says so are shortened.
-func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Effort) []byte {
+// encodeTarget returns the coded entries, in columns, and the files without names.
+// Digests of files for which short says so are shortened.
+func encodeTarget(m *manifest.Manifest, others *unnamed, short func(i int) bool, effort codec.Effort) []byte {
 	var flags, paths, times, sizes, shorts, digests, links []byte
 	path, mtime := "", int64(0)
 	for i, e := range m.Entries {
@@ -90,9 +93,16 @@ func encodeTarget(m *manifest.Manifest, short func(i int) bool, effort codec.Eff
 		}
 		flags = append(flags, flag)
 	}
-	out := append([]byte(targetMagic), targetVersion)
+	out := append([]byte(targetMagic), 1)
+	if others.n > 0 {
+		out[len(targetMagic)] = targetVersion
+	}
 	out = binary.AppendUvarint(out, uint64(len(m.Entries)))
-	for _, column := range [][]byte{flags, paths, times, sizes, shorts, digests, links} {
+	columns := [][]byte{flags, paths, times, sizes, shorts, digests, links}
+	if others.n > 0 {
+		columns = append(columns, others.columns()...)
+	}
+	for _, column := range columns {
 		out = appendColumn(out, column, effort)
 	}
 	return out
@@ -122,11 +132,14 @@ func appendColumn(out, column []byte, effort codec.Effort) []byte {
 }
 
 // decodeTarget parses what encodeTarget gives. Errors match ErrInvalid.
-func decodeTarget(data []byte) (*manifest.Manifest, error) {
+func decodeTarget(data []byte) (*manifest.Manifest, *unnamed, error) {
 	d := &planReader{b: data, what: manifestName}
-	d.header(targetMagic, targetVersion)
+	version := d.header(targetMagic, targetVersion)
 	n := int(d.upTo(maxEntries))
-	var columns [7]planReader
+	columns := make([]planReader, 7, 12)
+	if version > 1 {
+		columns = columns[:12]
+	}
 	for i := range columns {
 		columns[i] = planReader{b: d.column(), what: manifestName}
 	}
@@ -137,7 +150,11 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 		d.fail("flags or paths are not of its entries")
 	}
 	if d.err != nil {
-		return nil, d.err
+		return nil, nil, d.err
+	}
+	others := &unnamed{marks: make([][]mark, n+1)}
+	if version > 1 {
+		others = takeUnnamed(columns[7:], n)
 	}
 	flags, paths, times, sizes, shorts, digests, links := &columns[0], &columns[1], &columns[2], &columns[3], &columns[4], &columns[5], &columns[6]
 	entries := make([]manifest.Entry, 0, n)
@@ -175,12 +192,12 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 			columns[i].fail("a column is too long")
 		}
 		if columns[i].err != nil {
-			return nil, columns[i].err
+			return nil, nil, columns[i].err
 		}
 	}
 	for i := 1; i < len(entries); i++ {
 		if entries[i-1].Path >= entries[i].Path {
-			return nil, fmt.Errorf("%w: %s: entries are not sorted", ErrInvalid, manifestName)
+			return nil, nil, fmt.Errorf("%w: %s: entries are not sorted", ErrInvalid, manifestName)
 		}
 	}
 	m, err := manifest.New(entries)
@@ -188,9 +205,9 @@ func decodeTarget(data []byte) (*manifest.Manifest, error) {
 		err = m.Stateless()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
+		return nil, nil, fmt.Errorf("%w: %s: %w", ErrInvalid, manifestName, err)
 	}
-	return m, nil
+	return m, others, nil
 }
 
 // column reads the parts of a column.

@@ -22,7 +22,7 @@ func sampleTarget() *manifest.Manifest {
 
 func TestTargetRoundTrip(t *testing.T) {
 	m := sampleTarget()
-	back, err := decodeTarget(encodeTarget(m, func(i int) bool { return i == 1 }, codec.Default))
+	back, _, err := decodeTarget(encodeTarget(m, &unnamed{}, func(i int) bool { return i == 1 }, codec.Default))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,28 +39,49 @@ func TestTargetRoundTrip(t *testing.T) {
 }
 
 func TestTargetRefuses(t *testing.T) {
-	data := encodeTarget(sampleTarget(), func(int) bool { return true }, codec.Fast)
+	data := encodeTarget(sampleTarget(), &unnamed{}, func(int) bool { return true }, codec.Fast)
 	for n := range data {
-		if _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
+		if _, _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 	}
 	unsorted := sampleTarget()
 	unsorted.Entries[0], unsorted.Entries[3] = unsorted.Entries[3], unsorted.Entries[0]
-	if _, err := decodeTarget(encodeTarget(unsorted, func(int) bool { return false }, codec.Fast)); !errors.Is(err, ErrInvalid) {
+	if _, _, err := decodeTarget(encodeTarget(unsorted, &unnamed{}, func(int) bool { return false }, codec.Fast)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("unsorted entries: %v", err)
 	}
 }
 
+func sampleUnnamed() *unnamed {
+	u := &unnamed{marks: make([][]mark, len(sampleTarget().Entries)+1), n: 4}
+	u.marks[0] = []mark{{path: 0xabc, content: 1, mtime: 100}}
+	u.marks[3] = []mark{{path: 0, content: 255, exec: true, mtime: -5}, {path: 0xfff, mtime: 100}, {path: 1}}
+	return u
+}
+
+func TestTargetUnnamed(t *testing.T) {
+	data := encodeTarget(sampleTarget(), sampleUnnamed(), func(int) bool { return true }, codec.Default)
+	_, others, err := decodeTarget(data)
+	if err != nil || !reflect.DeepEqual(others, sampleUnnamed()) {
+		t.Errorf("decoded %+v, %v; want %+v", others, err, sampleUnnamed())
+	}
+	for n := range data {
+		if _, _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+}
+
 func FuzzDecodeTarget(f *testing.F) {
-	f.Add(encodeTarget(sampleTarget(), func(i int) bool { return i == 1 }, codec.Fast))
+	f.Add(encodeTarget(sampleTarget(), &unnamed{}, func(i int) bool { return i == 1 }, codec.Fast))
+	f.Add(encodeTarget(sampleTarget(), sampleUnnamed(), func(i int) bool { return i == 1 }, codec.Fast))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := decodeTarget(data)
+		m, u, err := decodeTarget(data)
 		if err != nil {
 			return
 		}
-		again, err := decodeTarget(encodeTarget(m, func(i int) bool { return isShort(m.Entries[i].Digest) }, codec.Fast))
-		if err != nil || !reflect.DeepEqual(m, again) {
+		again, others, err := decodeTarget(encodeTarget(m, u, func(i int) bool { return isShort(m.Entries[i].Digest) }, codec.Fast))
+		if err != nil || !reflect.DeepEqual(m, again) || !reflect.DeepEqual(u, others) {
 			t.Fatalf("not the same after a round trip: %v", err)
 		}
 	})

@@ -88,6 +88,7 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 	if err != nil {
 		return err
 	}
+	report.Findings = append(report.Findings, want.missing...)
 	if len(report.Findings) == 0 && want.partial {
 		return fmt.Errorf("%s: %w: its manifest cannot be put together from these files, though each looks right", o.against, delta.ErrInvalid)
 	}
@@ -168,9 +169,11 @@ type expectation struct {
 	members  func(ctx context.Context, e manifest.Entry, damaged io.Reader) ([]string, error)
 	close    func()
 	// delta is where the manifest comes from, if it does: then it is not whole. partial
-	// says that completing it did not succeed: then some file is wrong.
+	// says that completing it did not succeed: then some file is wrong. missing are files
+	// that it has no names of.
 	delta   *delta.Delta
 	partial bool
+	missing []manifest.Finding
 }
 
 // complete makes the manifest whole by the tree to be verified.
@@ -178,7 +181,14 @@ func (want *expectation) complete(ctx context.Context, t tree.Tree) error {
 	if want.delta == nil {
 		return nil
 	}
-	m, whole, err := want.delta.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
+	d, missing, err := want.delta.Resolve(ctx, delta.TreeBase{Tree: t})
+	if err != nil {
+		return err
+	}
+	for _, what := range missing {
+		want.missing = append(want.missing, manifest.Finding{Kind: manifest.FindMissing, Path: what, Detail: "the delta does not say its name"})
+	}
+	m, whole, err := d.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
 		c, err := t.OpenAt(ctx, e.Path)
 		if err != nil {
 			return cas.Digest{}, ctx.Err() // missing: that is what verifying is to say
