@@ -123,6 +123,7 @@ type creator struct {
 	pieces   map[piecesKey]int // entries of expanded
 	wants    []uint64          // of entries of expanded: for which bases it is made
 	costs    []int             // of windows: their share of the payload in bytes
+	mix      bool              // whether literals of groups are mixed
 	counted  map[int][]extent  // of windows: pieces that some file has paid for
 
 	fromTarget *tree.Cache // by number of entry
@@ -287,8 +288,41 @@ func (c *creator) draft() error {
 		c.plan.windows = append(c.plan.windows, window{plain: int(w.plain), dict: w.spans(func(digest cas.Digest) int { return c.source(digest, w.mask) })})
 	}
 	c.drafts = d.drafts
+	c.smallFirst()
 	return nil
 }
+
+// smallFirst puts windows that are coded on their own behind those that are coded with
+// others, so that these make few groups.
+func (c *creator) smallFirst() {
+	order := make([]int, len(c.drafts))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(bit(!c.plan.windows[a].small()), bit(!c.plan.windows[b].small()))
+	})
+	windows, drafts, numbers := c.plan.windows, c.drafts, make([]int, len(order))
+	c.plan.windows, c.drafts = make([]window, len(order)), make([]*draft, len(order))
+	for i, was := range order {
+		c.plan.windows[i], c.drafts[i], numbers[was] = windows[was], drafts[was], i
+	}
+	renumber := func(ops []op) {}
+	renumber = func(ops []op) {
+		for i := range ops {
+			if ops[i].kind == opWindow {
+				ops[i].ref = numbers[ops[i].ref]
+			}
+			renumber(ops[i].inner)
+		}
+	}
+	for _, g := range c.plan.programs {
+		renumber(g.ops)
+	}
+}
+
+// small reports whether a window may be coded with others.
+func (w window) small() bool { return w.plain <= groupItem && w.dictSize() <= 4*groupItem }
 
 // source returns the number of the base file with that digest, noting where it
 // stands in the bases of mask.
@@ -497,13 +531,14 @@ func createEntry(zw *zip.Writer, name string, method uint16) (io.Writer, error) 
 type unit struct {
 	first, n    int
 	plain, base int64 // bytes of them all
+	weight      int64
 	data        []byte
 }
 
 // Bounds of what is grouped: small windows, that compress better together.
 const (
 	groupItem  = 1 << 20  // plain bytes of a window, and of its base a few times that
-	groupPlain = 30 << 20 // plain bytes of a group
+	groupPlain = 30 << 20 // plain bytes of a group, of which those with a base count half
 	groupBase  = 64 << 20 // base bytes of a group
 )
 
@@ -513,20 +548,40 @@ func (c *creator) units() []*unit {
 	var group *unit // that the next small window may join
 	for i, w := range c.plan.windows {
 		plain, base := int64(w.plain), w.dictSize()
-		if plain > groupItem || base > 4*groupItem {
+		if !w.small() {
 			group = nil
 			units = append(units, &unit{first: i, n: 1, plain: plain, base: base})
 			continue
 		}
-		if group == nil || group.plain+plain > groupPlain || group.base+base > groupBase || group.n == codec.MaxItems {
+		weight := plain
+		if base > 0 {
+			weight /= 2
+		}
+		if group == nil || group.weight+weight > groupPlain || group.base+base > groupBase || group.n == codec.MaxItems {
 			group = &unit{first: i}
 			units = append(units, group)
 		}
 		group.n++
+		group.weight += weight
 		group.plain += plain
 		group.base += base
 	}
 	return units
+}
+
+// mixedPlain bounds the plain bytes of groups, in all, whose literals are mixed: a few
+// percent of these are literals, and each megabyte of them takes a second to apply.
+const mixedPlain = 128 << 20
+
+// mayMix reports whether literals of groups may be mixed.
+func (c *creator) mayMix(units []*unit) bool {
+	sum := int64(0)
+	for _, u := range units {
+		if u.n > 1 {
+			sum += u.plain
+		}
+	}
+	return c.opts.Effort != codec.Fast && sum <= mixedPlain
 }
 
 // writePayload codes the windows on all cores and writes them in order.
@@ -539,9 +594,11 @@ func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
 		c.opts.Total(sum)
 	}
 	c.costs = make([]int, len(c.plan.windows))
+	units := c.units()
+	c.mix = c.mayMix(units)
 	at := payloadAt{file: -1}
 	var entry io.Writer
-	return inOrder(ctx, c.units(), c.code, func(u *unit) error {
+	return inOrder(ctx, units, c.code, func(u *unit) error {
 		for i := u.first; i < u.first+u.n; i++ {
 			w := &c.plan.windows[i]
 			if i > 0 {
@@ -596,7 +653,7 @@ func (c *creator) codeGroup(ctx context.Context, u *unit) ([]byte, error) {
 			return nil, err
 		}
 	}
-	data, shares := codec.EncodeGroup(nil, items, c.opts.Effort)
+	data, shares := codec.EncodeGroup(nil, items, c.opts.Effort, c.mix)
 	g, err := codec.OpenGroup(data)
 	if err != nil {
 		return nil, fmt.Errorf("a group of windows from %d on: %w", u.first, err)

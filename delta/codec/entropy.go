@@ -20,6 +20,7 @@ const (
 	packZstd       = 1
 	packBrotli     = 2
 	packBrotliDict = 3 // with the base as dictionary
+	packMixed      = 4 // by context mixing, of literals only
 )
 
 // maxBrotli is the size in bytes up to which brotli's slow search is worth it: it
@@ -56,12 +57,29 @@ func appendStream(dst, plain, dict []byte, effort Effort) []byte {
 			try(packBrotliDict, encodeBrotli(plain, dict))
 		}
 	}
+	return appendPacked(dst, method, len(plain), best)
+}
+
+func appendPacked(dst []byte, method byte, plain int, packed []byte) []byte {
 	dst = append(dst, method)
-	dst = binary.AppendUvarint(dst, uint64(len(plain)))
+	dst = binary.AppendUvarint(dst, uint64(plain))
 	if method != packStored {
-		dst = binary.AppendUvarint(dst, uint64(len(best)))
+		dst = binary.AppendUvarint(dst, uint64(len(packed)))
 	}
-	return append(dst, best...)
+	return append(dst, packed...)
+}
+
+// appendText appends a stream as appendStream does, or by context mixing where that
+// takes less.
+func appendText(dst, plain []byte, effort Effort) []byte {
+	out := appendStream(dst, plain, nil, effort)
+	if len(plain) < leastMixed || len(plain) > maxMixed || !isText(plain) {
+		return out
+	}
+	if mixed := appendPacked(nil, packMixed, len(plain), encodeMixed(plain)); len(mixed) < len(out)-len(dst) {
+		return append(out[:len(dst)], mixed...)
+	}
+	return out
 }
 
 // stream takes a packed stream of at most limit plain bytes.
@@ -88,7 +106,8 @@ func (r *reader) streamReader(limit int, dict []byte) (io.Reader, int) {
 	if method != packStored {
 		n = r.upTo(uint64(len(r.b)))
 	}
-	packed := bytes.NewReader(r.bytes(n))
+	coded := r.bytes(n)
+	packed := bytes.NewReader(coded)
 	var dec io.Reader
 	var err error
 	switch {
@@ -100,6 +119,11 @@ func (r *reader) streamReader(limit int, dict []byte) (io.Reader, int) {
 		dec, err = newBrotliReader(packed, nil)
 	case method == packBrotliDict && len(dict) > 0:
 		dec, err = newBrotliReader(packed, dict)
+	case method == packMixed && size <= maxMixed:
+		var plain []byte
+		if plain, err = decodeMixed(coded, size); err == nil {
+			return bytes.NewReader(plain), size
+		}
 	default:
 		err = fmt.Errorf("unknown method %d of a stream", method)
 	}

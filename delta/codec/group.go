@@ -20,8 +20,9 @@ const (
 )
 
 // EncodeGroup appends the coded form of items to dst, and returns what each takes
-// of it, about, in bytes. The same arguments always give the same bytes.
-func EncodeGroup(dst []byte, items []Item, effort Effort) ([]byte, []int) {
+// of it, about, in bytes. The same arguments always give the same bytes. mix lets
+// literals be coded so that they take about a microsecond a byte, also to decode.
+func EncodeGroup(dst []byte, items []Item, effort Effort, mix bool) ([]byte, []int) {
 	var table []byte
 	var all patch
 	shares := make([]int, len(items))
@@ -43,8 +44,14 @@ func EncodeGroup(dst []byte, items []Item, effort Effort) ([]byte, []int) {
 	start := len(dst)
 	dst = binary.AppendUvarint(dst, uint64(len(items)))
 	dst = appendStream(dst, table, nil, effort)
-	for _, b := range all.all() {
+	streams := all.all()
+	for _, b := range streams[:len(streams)-1] {
 		dst = appendStream(dst, *b, nil, effort)
+	}
+	if mix {
+		dst = appendText(dst, all.literals, effort)
+	} else {
+		dst = appendStream(dst, all.literals, nil, effort)
 	}
 	for i := range shares {
 		shares[i] = int(int64(len(dst)-start) * int64(shares[i]) / int64(total))

@@ -323,7 +323,7 @@ func TestGroup(t *testing.T) {
 	}
 	items = append(items, Item{noise(1, 1000), nil}, Item{nil, noise(2, 500)}, Item{nil, nil}, Item{[]byte("a text of its own"), []byte("another text")})
 	for _, effort := range []Effort{Fast, Default} {
-		coded, shares := EncodeGroup([]byte("before"), items, effort)
+		coded, shares := EncodeGroup([]byte("before"), items, effort, true)
 		alone, sum := 0, 0
 		g, err := OpenGroup(coded[len("before"):])
 		if err != nil || len(g.patches) != len(items) {
@@ -350,7 +350,7 @@ func TestGroup(t *testing.T) {
 
 func FuzzOpenGroup(f *testing.F) {
 	old := newProgram(7, 20)
-	coded, _ := EncodeGroup(nil, []Item{{old.changed(1).elf(), old.elf()}, {[]byte("text"), nil}}, Default)
+	coded, _ := EncodeGroup(nil, []Item{{old.changed(1).elf(), old.elf()}, {[]byte("text"), nil}}, Default, true)
 	f.Add(coded, old.elf())
 	f.Fuzz(func(t *testing.T, coded, base []byte) {
 		g, err := OpenGroup(coded)
