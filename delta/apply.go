@@ -3,7 +3,6 @@ package delta
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
@@ -63,6 +62,8 @@ func ApplyRules(ctx context.Context, d *Delta, base Base, target string, opts Ap
 	if err != nil {
 		return r, err
 	}
+	whole := m
+	opts.Agrees, opts.Verify = agrees, func(made map[string]cas.Digest) error { return a.d.verify(whole, made) }
 	fill := a.fillOrDiagnose
 	if len(d.Info.Preserve) > 0 {
 		if m, fill, r.Preserved, err = a.preserve(ctx, base, m); err != nil {
@@ -73,10 +74,11 @@ func ApplyRules(ctx context.Context, d *Delta, base Base, target string, opts Ap
 	return r, err
 }
 
-// complete returns the target's whole manifest, after comparing the base's files
-// that stand in the target as they are.
+// complete returns the target's manifest with the whole digests of those files that stand
+// in it as they do in the base, after comparing these.
 func (a *applier) complete(ctx context.Context) (*manifest.Manifest, error) {
-	m, whole, err := a.d.Complete(ctx, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
+	stands := func(e manifest.Entry) bool { return a.programs[e.Path] == nil }
+	m, _, err := a.d.complete(ctx, stands, func(ctx context.Context, e manifest.Entry) (cas.Digest, error) {
 		digest, err := a.digest(ctx, e.Path, 0, e.Size)
 		if ctx.Err() != nil {
 			return digest, ctx.Err()
@@ -89,9 +91,6 @@ func (a *applier) complete(ctx context.Context) (*manifest.Manifest, error) {
 		}
 		return digest, nil
 	})
-	if err == nil && !whole {
-		err = fmt.Errorf("%w: the files of the base and the delta's own do not make up manifest %s", ErrInvalid, a.d.plan.target)
-	}
 	return m, err
 }
 

@@ -478,8 +478,16 @@ func (c *creator) headsWithout(n *need, nameless []bool) ([]entry, error) {
 	}
 	// A site may have its own of what is preserved, which would not tell the digest.
 	made := p.made(len(m.Entries))
-	short := func(i int) bool { return !made[i] && !c.preserve(m.Entries[i].Path) }
-	return []entry{{planName, planData}, {needName, needData}, {manifestName, encodeTarget(m, others, short, c.opts.Effort)}}, nil
+	keep := func(i int) int {
+		switch {
+		case c.preserve(m.Entries[i].Path):
+			return cas.DigestSize
+		case made[i]:
+			return sourceSize
+		}
+		return shortSize
+	}
+	return []entry{{planName, planData}, {needName, needData}, {manifestName, encodeTarget(m, others, keep, c.opts.Effort)}}, nil
 }
 
 // made says which of a target's entries have a program: the others stand in all bases.

@@ -184,7 +184,7 @@ func (s *site) apply(ctx context.Context, d *Delta, opts InPlaceOptions) (*InPla
 		return nil, err
 	}
 	defer t.Close()
-	u := &update{s: s, d: d, opts: opts, report: &InPlaceReport{Modified: []Modified{}}}
+	u := &update{s: s, d: d, opts: opts, report: &InPlaceReport{Modified: []Modified{}}, stands: map[string]cas.Digest{}}
 	if u.keep, err = opts.Match.compile(d.Info.Preserve); err != nil {
 		return nil, err
 	}
@@ -288,6 +288,8 @@ type update struct {
 	base  map[string]neededFile // what the base has and the target not, or otherwise
 	names map[string]string     // of the target, and what the base calls the file that the system takes for it
 	steps []step
+	// stands are the digests of files that are the target's already.
+	stands map[string]cas.Digest
 	// absent lists what base and target have and the tree has not.
 	absent []string
 }
@@ -406,6 +408,7 @@ func (u *update) entry(ctx context.Context, e manifest.Entry) (stage bool, err e
 		u.opts.Progress.Add(have.size)
 	}
 	if have.same(e) {
+		u.stands[e.Path] = have.digest
 		if !have.sameMeta(e) {
 			u.report.Meta++
 			u.steps = append(u.steps, step{Path: e.Path, Kind: stepMeta, Exec: e.Exec, MTime: e.ModTime, OldExec: have.exec, OldMTime: have.mtime})
@@ -639,11 +642,34 @@ func (u *update) stage(ctx context.Context, entries []manifest.Entry) error {
 		return err
 	}
 	var stats place.Stats
-	err = st.Fill(ctx, m, u.a.fillOrDiagnose, place.Options{Progress: u.opts.Progress}, &stats)
+	opts := place.Options{Progress: u.opts.Progress, Agrees: agrees, Verify: u.verify}
+	err = st.Fill(ctx, m, u.a.fillOrDiagnose, opts, &stats)
 	u.report.Resumed = stats.Resumed
 	if err != nil && ctx.Err() == nil {
 		st.Remove()
 		u.s.root.Remove(u.s.state(stageName))
+	}
+	return err
+}
+
+// verify notes the whole digests of what was staged. Where nothing at the site differs
+// from the target, these and what stands must make up the target's manifest.
+func (u *update) verify(made map[string]cas.Digest) error {
+	for i, s := range u.steps {
+		if digest, ok := made[s.Path]; ok && s.Digest != nil {
+			u.steps[i].Digest = &digest
+		}
+	}
+	kept := func(m Modified) bool { return m.Kept }
+	if slices.ContainsFunc(u.report.Modified, kept) || slices.ContainsFunc(u.report.Preserved, kept) {
+		return nil
+	}
+	for p, digest := range u.stands {
+		made[p] = digest
+	}
+	err := u.d.verify(u.d.Target, made)
+	if err != nil && u.opts.Force && u.d.told() {
+		return nil // some file is the site's own, and so alike that its mark is the same
 	}
 	return err
 }

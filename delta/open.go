@@ -192,8 +192,11 @@ func (d *Delta) consistent() error {
 		return bad("the manifest is not that of the plan")
 	}
 	for _, g := range d.plan.programs {
-		if g.entry < len(d.Target.Entries) && isShort(d.Target.Entries[g.entry].Digest) {
-			return bad("%q has a program, but not its whole digest", d.Target.Entries[g.entry].Path)
+		if g.entry >= len(d.Target.Entries) {
+			continue
+		}
+		if e := d.Target.Entries[g.entry]; e.Digest == shortened(e.Digest, shortSize) {
+			return bad("%q has a program, but not enough of its digest", e.Path)
 		}
 	}
 	for i, b := range d.plan.bases {

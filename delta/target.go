@@ -19,7 +19,7 @@ import (
 // manifest, which the delta carries, tells whether all came out right.
 const (
 	targetMagic   = "FRYT"
-	targetVersion = 2 // which has files without names: without any, 1 is written
+	targetVersion = 2 // 1 is written where it can say all
 	shortSize     = 4
 )
 
@@ -56,13 +56,18 @@ const (
 	flagType  = 3 // 0 a file, 1 a folder, 2 a link
 	flagExec  = 4
 	flagShort = 8
+	flagFront = 16
 )
 
 // encodeTarget returns the coded entries, in columns, and the files without names.
-// Digests of files for which short says so are shortened.
-func encodeTarget(m *manifest.Manifest, others *unnamed, short func(i int) bool, effort codec.Effort) []byte {
+// keep says how many bytes of a file's digest are kept, shortSize, sourceSize or all.
+func encodeTarget(m *manifest.Manifest, others *unnamed, keep func(i int) int, effort codec.Effort) []byte {
 	var flags, paths, times, sizes, shorts, digests, links []byte
 	path, mtime := "", int64(0)
+	version := byte(1)
+	if others.n > 0 {
+		version = 2
+	}
 	for i, e := range m.Entries {
 		flag := byte(0)
 		switch e.Type {
@@ -82,10 +87,17 @@ func encodeTarget(m *manifest.Manifest, others *unnamed, short func(i int) bool,
 			times = binary.AppendVarint(times, e.ModTime-mtime)
 			mtime = e.ModTime
 			sizes = binary.AppendUvarint(sizes, uint64(e.Size))
-			if e.Size > 0 && short(i) && !shortened(e.Digest, shortSize).IsZero() {
+			n := keep(i)
+			switch {
+			case e.Size == 0:
+			case n == shortSize && !shortened(e.Digest, n).IsZero():
 				flag |= flagShort
-				shorts = append(shorts, e.Digest[:shortSize]...)
-			} else if e.Size > 0 {
+				shorts = append(shorts, e.Digest[:n]...)
+			case n == sourceSize && shortened(e.Digest, n) != shortened(e.Digest, shortSize):
+				flag |= flagFront
+				version = 2
+				shorts = append(shorts, e.Digest[:n]...)
+			default:
 				digests = append(digests, e.Digest[:]...)
 			}
 		case manifest.TypeLink:
@@ -93,13 +105,10 @@ func encodeTarget(m *manifest.Manifest, others *unnamed, short func(i int) bool,
 		}
 		flags = append(flags, flag)
 	}
-	out := append([]byte(targetMagic), 1)
-	if others.n > 0 {
-		out[len(targetMagic)] = targetVersion
-	}
+	out := append([]byte(targetMagic), version)
 	out = binary.AppendUvarint(out, uint64(len(m.Entries)))
 	columns := [][]byte{flags, paths, times, sizes, shorts, digests, links}
-	if others.n > 0 {
+	if version > 1 {
 		columns = append(columns, others.columns()...)
 	}
 	for _, column := range columns {
@@ -174,6 +183,8 @@ func decodeTarget(data []byte) (*manifest.Manifest, *unnamed, error) {
 				e.Digest = cas.Sum(nil)
 			case flag&flagShort != 0:
 				copy(e.Digest[:], shorts.bytes(shortSize))
+			case flag&flagFront != 0 && version > 1:
+				copy(e.Digest[:], shorts.bytes(sourceSize))
 			default:
 				e.Digest = digests.digest()
 			}
@@ -234,14 +245,24 @@ func (d *planReader) column() []byte {
 }
 
 // Complete returns the target's whole manifest, given what digests its files have
-// in a tree: a base, or something that may be the target. Where the tree has
-// another file, the digest stays short, and whole is false; it is also false if
-// the result is not the manifest that the delta names.
+// in a tree that may be the target. Where the tree has another file, the digest stays
+// short, and whole is false; it is also false if the result is not the manifest that the
+// delta names.
 func (d *Delta) Complete(ctx context.Context, digest func(ctx context.Context, e manifest.Entry) (cas.Digest, error)) (m *manifest.Manifest, whole bool, err error) {
+	m, whole, err = d.complete(ctx, func(manifest.Entry) bool { return true }, digest)
+	if err != nil {
+		return nil, false, err
+	}
+	return m, whole && m.ID() == d.plan.target, ctx.Err()
+}
+
+// complete completes the digests of the files that are wanted, and says whether all of
+// these agree.
+func (d *Delta) complete(ctx context.Context, wanted func(e manifest.Entry) bool, digest func(ctx context.Context, e manifest.Entry) (cas.Digest, error)) (m *manifest.Manifest, agree bool, err error) {
 	m = &manifest.Manifest{Entries: slices.Clone(d.Target.Entries)}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	whole = true
+	agree = true
 	next := 0
 	take := func() *manifest.Entry {
 		mu.Lock()
@@ -249,7 +270,7 @@ func (d *Delta) Complete(ctx context.Context, digest func(ctx context.Context, e
 		for next < len(m.Entries) && err == nil {
 			e := &m.Entries[next]
 			next++
-			if e.Type == manifest.TypeFile && isShort(e.Digest) {
+			if e.Type == manifest.TypeFile && isShort(e.Digest) && wanted(*e) {
 				return e
 			}
 		}
@@ -266,15 +287,31 @@ func (d *Delta) Complete(ctx context.Context, digest func(ctx context.Context, e
 				case agrees(have, e.Digest):
 					e.Digest = have
 				default:
-					whole = false
+					agree = false
 				}
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	if err != nil {
-		return nil, false, err
+	return m, agree, err
+}
+
+// verify returns an error unless the files that were made complete m to the target's
+// manifest.
+func (d *Delta) verify(m *manifest.Manifest, made map[string]cas.Digest) error {
+	m = &manifest.Manifest{Entries: slices.Clone(m.Entries)}
+	for i, e := range m.Entries {
+		if digest, ok := made[e.Path]; ok && isShort(e.Digest) {
+			m.Entries[i].Digest = digest
+		}
 	}
-	return m, whole && m.ID() == d.plan.target, ctx.Err()
+	if m.ID() == d.plan.target {
+		return nil
+	}
+	err := fmt.Errorf("%w: the files of the base and the delta's own do not make up manifest %s", ErrInvalid, d.plan.target)
+	if d.told() {
+		err = fmt.Errorf("%w; or some file of the base was changed, in a way that this delta does not see", err)
+	}
+	return err
 }

@@ -20,9 +20,21 @@ func sampleTarget() *manifest.Manifest {
 	}}
 }
 
+// keepShort keeps short digests of an entry, or of all.
+func keepShort(entry int) func(int) int {
+	return func(i int) int {
+		if entry < 0 || i == entry {
+			return shortSize
+		}
+		return cas.DigestSize
+	}
+}
+
+func keepAll(int) int { return cas.DigestSize }
+
 func TestTargetRoundTrip(t *testing.T) {
 	m := sampleTarget()
-	back, _, err := decodeTarget(encodeTarget(m, &unnamed{}, func(i int) bool { return i == 1 }, codec.Default))
+	back, _, err := decodeTarget(encodeTarget(m, &unnamed{}, keepShort(1), codec.Default))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +51,7 @@ func TestTargetRoundTrip(t *testing.T) {
 }
 
 func TestTargetRefuses(t *testing.T) {
-	data := encodeTarget(sampleTarget(), &unnamed{}, func(int) bool { return true }, codec.Fast)
+	data := encodeTarget(sampleTarget(), &unnamed{}, keepShort(-1), codec.Fast)
 	for n := range data {
 		if _, _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
@@ -47,7 +59,7 @@ func TestTargetRefuses(t *testing.T) {
 	}
 	unsorted := sampleTarget()
 	unsorted.Entries[0], unsorted.Entries[3] = unsorted.Entries[3], unsorted.Entries[0]
-	if _, _, err := decodeTarget(encodeTarget(unsorted, &unnamed{}, func(int) bool { return false }, codec.Fast)); !errors.Is(err, ErrInvalid) {
+	if _, _, err := decodeTarget(encodeTarget(unsorted, &unnamed{}, keepAll, codec.Fast)); !errors.Is(err, ErrInvalid) {
 		t.Errorf("unsorted entries: %v", err)
 	}
 }
@@ -60,7 +72,7 @@ func sampleUnnamed() *unnamed {
 }
 
 func TestTargetUnnamed(t *testing.T) {
-	data := encodeTarget(sampleTarget(), sampleUnnamed(), func(int) bool { return true }, codec.Default)
+	data := encodeTarget(sampleTarget(), sampleUnnamed(), keepShort(-1), codec.Default)
 	_, others, err := decodeTarget(data)
 	if err != nil || !reflect.DeepEqual(others, sampleUnnamed()) {
 		t.Errorf("decoded %+v, %v; want %+v", others, err, sampleUnnamed())
@@ -73,14 +85,22 @@ func TestTargetUnnamed(t *testing.T) {
 }
 
 func FuzzDecodeTarget(f *testing.F) {
-	f.Add(encodeTarget(sampleTarget(), &unnamed{}, func(i int) bool { return i == 1 }, codec.Fast))
-	f.Add(encodeTarget(sampleTarget(), sampleUnnamed(), func(i int) bool { return i == 1 }, codec.Fast))
+	f.Add(encodeTarget(sampleTarget(), &unnamed{}, keepShort(1), codec.Fast))
+	f.Add(encodeTarget(sampleTarget(), sampleUnnamed(), keepShort(1), codec.Fast))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, u, err := decodeTarget(data)
 		if err != nil {
 			return
 		}
-		again, others, err := decodeTarget(encodeTarget(m, u, func(i int) bool { return isShort(m.Entries[i].Digest) }, codec.Fast))
+		again, others, err := decodeTarget(encodeTarget(m, u, func(i int) int {
+			switch d := m.Entries[i].Digest; {
+			case d == shortened(d, shortSize):
+				return shortSize
+			case d == shortened(d, sourceSize):
+				return sourceSize
+			}
+			return cas.DigestSize
+		}, codec.Fast))
 		if err != nil || !reflect.DeepEqual(m, again) || !reflect.DeepEqual(u, others) {
 			t.Fatalf("not the same after a round trip: %v", err)
 		}

@@ -208,6 +208,11 @@ func (d *Delta) Resolve(ctx context.Context, b Base) (*Delta, []string, error) {
 	return out, missing, nil
 }
 
+// told reports whether files of the target were told by what stands at the site.
+func (d *Delta) told() bool {
+	return slices.ContainsFunc(d.Target.Entries, func(e manifest.Entry) bool { return isTiny(e.Digest) })
+}
+
 // resolver tells files without names.
 type resolver struct {
 	d     *Delta

@@ -42,6 +42,7 @@ type Stage struct {
 	dir     string
 	fresh   bool // made just now: nothing is in it from an earlier try
 	noClone atomic.Bool
+	agrees  func(have, want cas.Digest) bool
 	mu      sync.Mutex
 	dirs    map[string]bool // that exist
 }
@@ -50,7 +51,7 @@ type Stage struct {
 // must be a folder of this user's own; links in it are removed, so that nothing
 // planted there leads a write elsewhere.
 func OpenStage(dir string) (*Stage, error) {
-	s := &Stage{dir: dir, dirs: map[string]bool{".": true}}
+	s := &Stage{dir: dir, agrees: equal, dirs: map[string]bool{".": true}}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
 		return nil, err
 	}
@@ -76,6 +77,8 @@ func OpenStage(dir string) (*Stage, error) {
 		return err
 	})
 }
+
+func equal(have, want cas.Digest) bool { return have == want }
 
 // path returns where an entry stands in the stage.
 func (s *Stage) path(p string) string { return filepath.Join(s.dir, filepath.FromSlash(p)) }
@@ -155,48 +158,44 @@ func (s *Stage) mkdir(dir string) error {
 	return nil
 }
 
-// File makes sure that the file e stands in the stage, calling fill unless it
-// stood there already. It reports whether it did.
-func (s *Stage) File(ctx context.Context, e manifest.Entry, fill Fill) (stood bool, err error) {
+// file makes sure that the file e stands in the stage, calling fill unless it
+// stood there already. It reports whether it did, and returns its digest.
+func (s *Stage) file(ctx context.Context, e manifest.Entry, fill Fill) (stood bool, digest cas.Digest, err error) {
 	if err := s.mkdir(path.Dir(e.Path)); err != nil {
-		return false, err
+		return false, digest, err
 	}
 	name := s.path(e.Path)
 	if !s.fresh {
-		if ok, err := s.stands(ctx, name, e); ok || err != nil {
-			return ok, err
+		if stood, digest, err = s.stands(ctx, name, e); stood || err != nil {
+			return stood, digest, err
 		}
 	}
 	temp := filepath.Join(filepath.Dir(name), ".ferry-tmp-"+cas.Sum([]byte(e.Path)).Short())
-	if err := s.write(ctx, temp, e, fill); err != nil {
+	if digest, err = s.write(ctx, temp, e, fill); err != nil {
 		os.Remove(temp)
-		return false, fmt.Errorf("%s: %w", e.Path, err)
+		return false, digest, fmt.Errorf("%s: %w", e.Path, err)
 	}
-	if err := Retry(func() error { return os.Rename(temp, name) }); err != nil {
-		return false, err
-	}
-	return false, nil
+	return false, digest, Retry(func() error { return os.Rename(temp, name) })
 }
 
 // stands reports whether the file is there from an earlier try, whole.
-func (s *Stage) stands(ctx context.Context, name string, e manifest.Entry) (bool, error) {
+func (s *Stage) stands(ctx context.Context, name string, e manifest.Entry) (ok bool, digest cas.Digest, err error) {
 	fi, err := os.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return false, digest, nil
 	}
 	if err != nil {
-		return false, err
+		return false, digest, err
 	}
 	if fi.Mode().IsRegular() && fi.Size() == e.Size {
-		digest, err := fileDigest(ctx, name)
-		if err != nil {
-			return false, err
+		if digest, err = fileDigest(ctx, name); err != nil {
+			return false, digest, err
 		}
-		if digest == e.Digest {
-			return true, setMeta(name, e)
+		if s.agrees(digest, e.Digest) {
+			return true, digest, setMeta(name, e)
 		}
 	}
-	return false, os.RemoveAll(name)
+	return false, digest, os.RemoveAll(name)
 }
 
 func fileDigest(ctx context.Context, name string) (cas.Digest, error) {
@@ -227,8 +226,8 @@ func Digest(ctx context.Context, r io.Reader) (cas.Digest, error) {
 	}
 }
 
-// write writes and verifies a file under a temporary name.
-func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill Fill) error {
+// write writes and verifies a file under a temporary name, and returns its digest.
+func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill Fill) (digest cas.Digest, err error) {
 	perm := fs.FileMode(0o666)
 	if e.Exec {
 		perm = 0o777
@@ -236,32 +235,31 @@ func (s *Stage) write(ctx context.Context, temp string, e manifest.Entry, fill F
 	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	if errors.Is(err, fs.ErrExist) { // left by an interrupted try
 		if err := os.Remove(temp); err != nil {
-			return err
+			return digest, err
 		}
 		f, err = os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	}
 	if err != nil {
-		return err
+		return digest, err
 	}
 	defer f.Close()
 	w := &fileWriter{ctx: ctx, s: s, f: f, h: cas.NewHasher(), want: e.Digest, left: e.Size}
 	if err := fill(ctx, e, w); err != nil {
-		return err
+		return digest, err
 	}
-	digest, err := w.finish()
-	if err != nil {
-		return err
+	if digest, err = w.finish(); err != nil {
+		return digest, err
 	}
-	if digest != e.Digest {
-		return fmt.Errorf("%w: digest %s, manifest says %s", ErrContent, digest.Short(), e.Digest.Short())
+	if !s.agrees(digest, e.Digest) {
+		return digest, fmt.Errorf("%w: digest %s, manifest says %s", ErrContent, digest.Short(), e.Digest.Short())
 	}
 	if err := syncFile(f); err != nil {
-		return err
+		return digest, err
 	}
 	if err := f.Close(); err != nil {
-		return err
+		return digest, err
 	}
-	return setMeta(temp, e)
+	return digest, setMeta(temp, e)
 }
 
 // ErrContent says that what was put together is not what the manifest wants.
@@ -348,7 +346,7 @@ func (w *fileWriter) Clone(src *os.File) bool {
 // a Fill can find out why not while it still knows what it read.
 func (w *fileWriter) Matches() bool {
 	digest, err := w.digest()
-	return err == nil && digest == w.want
+	return err == nil && w.s.agrees(digest, w.want)
 }
 
 func (w *fileWriter) digest() (cas.Digest, error) {

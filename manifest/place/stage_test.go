@@ -24,7 +24,7 @@ func placeOne(t *testing.T, content []byte, fill Fill) (string, error) {
 		t.Fatal(err)
 	}
 	e := manifest.Entry{Path: "file", Type: manifest.TypeFile, Size: int64(len(content)), Digest: cas.Sum(content), ModTime: testTime}
-	stood, err := s.File(t.Context(), e, fill)
+	stood, _, err := s.file(t.Context(), e, fill)
 	if stood {
 		t.Errorf("File says that the file stood before")
 	}

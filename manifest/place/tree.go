@@ -38,6 +38,11 @@ type Options struct {
 	SkipLinks bool
 	// Warn is told of what was left out; nil is allowed.
 	Warn func(manifest.Warning)
+	// Agrees compares a file's digest with that of the manifest, of which only the front
+	// may be there; nil wants them to be equal.
+	Agrees func(have, want cas.Digest) bool
+	// Verify is told the digests of all files before any of them is visible; nil is allowed.
+	Verify func(digests map[string]cas.Digest) error
 }
 
 // Stats says what was placed.
@@ -142,6 +147,9 @@ func (s *Stage) Fill(ctx context.Context, m *manifest.Manifest, fill Fill, opts 
 	if err := s.CheckNames(m); err != nil {
 		return err
 	}
+	if opts.Agrees != nil {
+		s.agrees = opts.Agrees
+	}
 	if err := s.files(ctx, m, fill, opts, stats); err != nil {
 		return err
 	}
@@ -175,17 +183,19 @@ func (s *Stage) files(ctx context.Context, m *manifest.Manifest, fill Fill, opts
 	work := make(chan manifest.Entry)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
+	digests := map[string]cas.Digest{}
 	for range runtime.GOMAXPROCS(0) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
 			for e := range work {
-				stood, err := s.File(ctx, e, fill)
+				stood, digest, err := s.file(ctx, e, fill)
 				if err != nil {
 					cancel(err)
 					return
 				}
 				mu.Lock()
+				digests[e.Path] = digest
 				stats.Files++
 				stats.Size += e.Size
 				if stood {
@@ -211,7 +221,10 @@ feed:
 	}
 	close(work)
 	wg.Wait()
-	return context.Cause(ctx)
+	if err := context.Cause(ctx); err != nil || opts.Verify == nil {
+		return err
+	}
+	return opts.Verify(digests)
 }
 
 // sweep removes what an earlier try left in the stage and m does not have.
