@@ -415,7 +415,7 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 			return nil, err
 		}
 	}
-	infoData, err := json.MarshalIndent(info, "", " ")
+	infoData, err := info.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -467,7 +467,7 @@ func sizeOf(entries []entry) (sum int64) {
 // headsWithout is heads without names of files.
 func (c *creator) headsWithout(n *need, nameless []bool) ([]entry, error) {
 	m, others, numbers := divided(c.target.Manifest, nameless)
-	p := c.plan.renumbered(numbers, len(m.Entries))
+	p := c.plan.renumbered(numbers, len(m.Entries)).asRead()
 	needData, err := json.Marshal(n.shortened(p, m))
 	if err != nil {
 		return nil, err
@@ -483,7 +483,7 @@ func (c *creator) headsWithout(n *need, nameless []bool) ([]entry, error) {
 		case c.preserve(m.Entries[i].Path):
 			return cas.DigestSize
 		case made[i]:
-			return sourceSize
+			return frontSize
 		}
 		return shortSize
 	}

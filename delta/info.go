@@ -57,7 +57,7 @@ type Info struct {
 	GuestConfigDiff    *guest.FileDiff  `json:"GuestConfigDiff"`
 	Guests             []GuestDiff      `json:"guests,omitempty"`
 
-	Files       []InfoFile `json:"files"`
+	Files       []InfoFile `json:"files"` // in delta.json in columns, see infofiles.go
 	Unchanged   int        `json:"unchanged_files"`
 	Meta        int        `json:"meta_files"` // of which only time or mode differ
 	PayloadSize int64      `json:"payload_bytes"`
@@ -108,8 +108,12 @@ type InfoMember struct {
 	How  string `json:"how"`
 }
 
-// infoFormat is the version of delta.json.
-const infoFormat = "ferry.delta/1"
+// infoFormat is the version of an Info as it is, with files in rows, and of older
+// delta.json; infoColumnsFormat that of delta.json with files in columns.
+const (
+	infoFormat        = "ferry.delta/1"
+	infoColumnsFormat = "ferry.delta/2"
+)
 
 func infoSide(v Version) InfoSide {
 	return InfoSide{v.Label, v.Manifest.ID(), v.Manifest.Files(), v.Manifest.Size(), v.Number}

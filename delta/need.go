@@ -89,8 +89,13 @@ func (n *need) shortened(p *plan, target *manifest.Manifest) *need {
 			}
 		}
 		for i, f := range nb.Replaced {
-			if k, ok := known[f.Path]; ok && f.Digest != nil && *f.Digest == p.sources[k].digest {
+			if f.Digest == nil {
+				continue
+			}
+			if k, ok := known[f.Path]; ok && agrees(*f.Digest, p.sources[k].digest) {
 				nb.Replaced[i].Digest = nil
+			} else if front := shortened(*f.Digest, frontSize); front != shortened(front, shortSize) {
+				nb.Replaced[i].Digest = &front
 			}
 		}
 	}
@@ -147,7 +152,7 @@ func (p *plan) replaced(base int, target *manifest.Manifest) []neededFile {
 		path := s.places[base].path
 		t, ok := target.Find(path)
 		// What has a shorter digest stands in every base as it does in the target.
-		if ok && t.Type == manifest.TypeFile && (t.Digest == shortened(t.Digest, shortSize) || agrees(t.Digest, shortened(s.digest, sourceSize))) {
+		if ok && t.Type == manifest.TypeFile && (t.Digest == shortened(t.Digest, shortSize) || agrees(t.Digest, shortened(s.digest, frontSize))) {
 			continue
 		}
 		out = append(out, neededFile{Path: path, Type: manifest.TypeFile, Size: s.size, Digest: &p.sources[i].digest})

@@ -118,7 +118,7 @@ func (d *Delta) open() error {
 	if d.plan, err = decodePlan(planData, d.Target.Entries); err != nil {
 		return err
 	}
-	if err := d.readJSON(infoName, maxInfo, &d.Info); err != nil {
+	if err := d.readInfo(); err != nil {
 		return err
 	}
 	if err := d.readJSON(needName, maxNeed, &d.need); err != nil {
@@ -140,6 +140,17 @@ func (d *Delta) readManifest() error {
 	}
 	d.Target, d.unnamed, err = decodeTarget(data)
 	return err
+}
+
+func (d *Delta) readInfo() error {
+	data, err := d.entry(infoName, maxInfo)
+	if err != nil {
+		return err
+	}
+	if d.Info, err = decodeInfo(data); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInvalid, infoName, err)
+	}
+	return nil
 }
 
 func (d *Delta) readJSON(name string, limit int64, v any) error {

@@ -3,6 +3,7 @@ package delta
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"ferry/cas"
 	"ferry/delta/codec"
@@ -134,8 +135,8 @@ const (
 const (
 	planMagic = "FRYD"
 	// planVersion is what is written. Version 2 knew container files first, 3 streams whose
-	// slices are not in the order of the file, and 4 says most in fewer bytes.
-	planVersion = 4
+	// slices are not in the order of the file, and 4 and 5 say most in fewer bytes.
+	planVersion = 5 // which has less of the sources' digests
 	// Bounds of container files.
 	maxNesting  = 16
 	maxLocation = 1 << 22 // slices of a stream
@@ -152,6 +153,37 @@ const (
 	maxWindow = codec.MaxSize
 	maxDict   = codec.MaxSize
 )
+
+// sourceSize is how many bytes of a source's digest a plan carries: they tell a wrong
+// base from a damaged delta. That what is made of it is right, the target's digests say.
+func sourceSize(version byte) int {
+	switch {
+	case version < 4:
+		return cas.DigestSize
+	case version == 4:
+		return frontSize
+	}
+	return shortSize
+}
+
+// version is that which can say the plan's sources.
+func (p *plan) version() byte {
+	if slices.ContainsFunc(p.sources, func(s source) bool { return shortened(s.digest, shortSize).IsZero() }) {
+		return 4
+	}
+	return planVersion
+}
+
+// asRead is the plan with what a reader gets of its sources' digests.
+func (p *plan) asRead() *plan {
+	out := *p
+	out.sources = slices.Clone(p.sources)
+	n := sourceSize(p.version())
+	for i, s := range out.sources {
+		out.sources[i].digest = shortened(s.digest, n)
+	}
+	return &out
+}
 
 // payloads returns the lengths in bytes of the payload files.
 func (p *plan) payloads() []int64 {
@@ -191,6 +223,7 @@ func eachOp(ops []op, fn func(op)) {
 // encode returns the coded plan of a target with those entries, as docs/format.md has it.
 func (p *plan) encode(entries []manifest.Entry, effort codec.Effort) []byte {
 	w := planWriter{p: p, entries: entries}
+	version := p.version()
 	w.b = append(w.b, p.target[:]...)
 	w.count(len(p.bases))
 	for _, base := range p.bases {
@@ -199,7 +232,7 @@ func (p *plan) encode(entries []manifest.Entry, effort codec.Effort) []byte {
 	}
 	w.count(len(p.sources))
 	for _, s := range p.sources {
-		w.b = append(w.b, s.digest[:sourceSize]...)
+		w.b = append(w.b, s.digest[:sourceSize(version)]...)
 		w.b = binary.AppendUvarint(w.b, uint64(s.size))
 		for _, at := range s.places {
 			w.place(at)
@@ -221,7 +254,7 @@ func (p *plan) encode(entries []manifest.Entry, effort codec.Effort) []byte {
 		prev = g.entry
 		w.ops(g.ops)
 	}
-	return appendColumn(append([]byte(planMagic), planVersion), w.b, effort)
+	return appendColumn(append([]byte(planMagic), version), w.b, effort)
 }
 
 // wholeFiles finds the windows that are a file of the target, whole: its size and its
@@ -405,7 +438,7 @@ func decodePlan(data []byte, entries []manifest.Entry) (*plan, error) {
 	if len(p.bases) == 0 {
 		d.fail("no base")
 	}
-	for range d.count(sourceSize + 1 + len(p.bases)) {
+	for range d.count(sourceSize(d.version) + 1 + len(p.bases)) {
 		if d.spend(1 + placeItems*len(p.bases)); d.err != nil {
 			break
 		}
@@ -455,11 +488,7 @@ func decodePlan(data []byte, entries []manifest.Entry) (*plan, error) {
 
 func (d *planReader) source(bases int) source {
 	var s source
-	if d.version > 3 {
-		copy(s.digest[:], d.bytes(sourceSize))
-	} else {
-		s.digest = d.digest()
-	}
+	copy(s.digest[:], d.bytes(sourceSize(d.version)))
 	s.size = d.size()
 	for range bases {
 		at := sourcePlace{path: d.path()}

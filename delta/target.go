@@ -23,9 +23,9 @@ const (
 	shortSize     = 4
 )
 
-// sourceSize is how many bytes of a source's digest a plan carries: they tell a wrong
-// base from a damaged delta. That what is made of it is right, the target's digests say.
-const sourceSize = 8
+// frontSize is how many bytes of a digest a delta carries of a file that it makes, and
+// older ones of a source.
+const frontSize = 8
 
 // shortened returns a digest that has only its first n bytes.
 func shortened(d cas.Digest, n int) (s cas.Digest) {
@@ -34,7 +34,7 @@ func shortened(d cas.Digest, n int) (s cas.Digest) {
 }
 
 // isShort reports whether only the first bytes of a digest are there.
-func isShort(d cas.Digest) bool { return d == shortened(d, sourceSize) && !d.IsZero() || isTiny(d) }
+func isShort(d cas.Digest) bool { return d == shortened(d, frontSize) && !d.IsZero() || isTiny(d) }
 
 // agrees reports whether have is the digest want, as far as want is there.
 func agrees(have, want cas.Digest) bool {
@@ -44,7 +44,7 @@ func agrees(have, want cas.Digest) bool {
 	if isTiny(want) {
 		return have[0] == want[0]
 	}
-	n := sourceSize
+	n := frontSize
 	if want == shortened(want, shortSize) {
 		n = shortSize
 	}
@@ -60,7 +60,7 @@ const (
 )
 
 // encodeTarget returns the coded entries, in columns, and the files without names.
-// keep says how many bytes of a file's digest are kept, shortSize, sourceSize or all.
+// keep says how many bytes of a file's digest are kept, shortSize, frontSize or all.
 func encodeTarget(m *manifest.Manifest, others *unnamed, keep func(i int) int, effort codec.Effort) []byte {
 	var flags, paths, times, sizes, shorts, digests, links []byte
 	path, mtime := "", int64(0)
@@ -93,7 +93,7 @@ func encodeTarget(m *manifest.Manifest, others *unnamed, keep func(i int) int, e
 			case n == shortSize && !shortened(e.Digest, n).IsZero():
 				flag |= flagShort
 				shorts = append(shorts, e.Digest[:n]...)
-			case n == sourceSize && shortened(e.Digest, n) != shortened(e.Digest, shortSize):
+			case n == frontSize && shortened(e.Digest, n) != shortened(e.Digest, shortSize):
 				flag |= flagFront
 				version = 2
 				shorts = append(shorts, e.Digest[:n]...)
@@ -184,7 +184,7 @@ func decodeTarget(data []byte) (*manifest.Manifest, *unnamed, error) {
 			case flag&flagShort != 0:
 				copy(e.Digest[:], shorts.bytes(shortSize))
 			case flag&flagFront != 0 && version > 1:
-				copy(e.Digest[:], shorts.bytes(sourceSize))
+				copy(e.Digest[:], shorts.bytes(frontSize))
 			default:
 				e.Digest = digests.digest()
 			}

@@ -96,8 +96,8 @@ func FuzzDecodeTarget(f *testing.F) {
 			switch d := m.Entries[i].Digest; {
 			case d == shortened(d, shortSize):
 				return shortSize
-			case d == shortened(d, sourceSize):
-				return sourceSize
+			case d == shortened(d, frontSize):
+				return frontSize
 			}
 			return cas.DigestSize
 		}, codec.Fast))
