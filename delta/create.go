@@ -404,11 +404,11 @@ func (c *creator) write(ctx context.Context, w io.Writer) (*Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	heads, err := c.heads(need)
+	info := c.info()
+	heads, err := c.heads(need, info.listed())
 	if err != nil {
 		return nil, err
 	}
-	info := c.info()
 	if info.FullSize = c.opts.FullSize; info.FullSize == 0 {
 		info.FullEstimated = true
 		if info.FullSize, err = c.estimateFull(ctx); err != nil {
@@ -438,12 +438,12 @@ type entry struct {
 }
 
 // heads codes the plan, what it needs, and the target's manifest.
-func (c *creator) heads(n *need) ([]entry, error) {
-	best, err := c.headsWithout(n, make([]bool, len(c.target.Manifest.Entries)))
+func (c *creator) heads(n *need, listed []string) ([]entry, error) {
+	best, err := c.headsWithout(n, listed, make([]bool, len(c.target.Manifest.Entries)))
 	if err != nil {
 		return nil, err
 	}
-	short, err := c.headsWithout(n, c.nameless())
+	short, err := c.headsWithout(n, listed, c.nameless())
 	if err != nil {
 		return nil, err
 	}
@@ -465,7 +465,7 @@ func sizeOf(entries []entry) (sum int64) {
 }
 
 // headsWithout is heads without names of files.
-func (c *creator) headsWithout(n *need, nameless []bool) ([]entry, error) {
+func (c *creator) headsWithout(n *need, listed []string, nameless []bool) ([]entry, error) {
 	m, others, numbers := divided(c.target.Manifest, nameless)
 	p := c.plan.renumbered(numbers, len(m.Entries)).asRead()
 	needData, err := json.Marshal(n.shortened(p, m))
@@ -487,7 +487,7 @@ func (c *creator) headsWithout(n *need, nameless []bool) ([]entry, error) {
 		}
 		return shortSize
 	}
-	return []entry{{planName, planData}, {needName, needData}, {manifestName, encodeTarget(m, others, keep, c.opts.Effort)}}, nil
+	return []entry{{planName, planData}, {needName, needData}, {manifestName, encodeTarget(m, others, listed, keep, c.opts.Effort)}}, nil
 }
 
 // made says which of a target's entries have a program: the others stand in all bases.

@@ -116,6 +116,13 @@ func (c *infoColumns) rows(info *Info) ([]InfoFile, error) {
 	return files, nil
 }
 
+// listed returns the paths that are added or changed, sorted.
+func (i *Info) listed() []string {
+	paths := slices.Concat(i.Added, i.Changed)
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
 // encode returns delta.json: indented, but for the columns.
 func (i *Info) encode() ([]byte, error) {
 	rest := *i

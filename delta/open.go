@@ -107,6 +107,9 @@ func (d *Delta) Close() error { return d.parts.close() }
 func (d *Delta) ID() cas.Digest { return d.id }
 
 func (d *Delta) open() error {
+	if err := d.readInfo(); err != nil {
+		return err
+	}
 	if err := d.readManifest(); err != nil {
 		return err
 	}
@@ -116,9 +119,6 @@ func (d *Delta) open() error {
 	}
 	d.id = cas.Sum(planData)
 	if d.plan, err = decodePlan(planData, d.Target.Entries); err != nil {
-		return err
-	}
-	if err := d.readInfo(); err != nil {
 		return err
 	}
 	if err := d.readJSON(needName, maxNeed, &d.need); err != nil {
@@ -138,7 +138,7 @@ func (d *Delta) readManifest() error {
 	if err != nil {
 		return err
 	}
-	d.Target, d.unnamed, err = decodeTarget(data)
+	d.Target, d.unnamed, err = decodeTarget(data, d.Info.listed())
 	return err
 }
 
@@ -149,6 +149,9 @@ func (d *Delta) readInfo() error {
 	}
 	if d.Info, err = decodeInfo(data); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrInvalid, infoName, err)
+	}
+	if d.Info.Format != infoFormat {
+		return fmt.Errorf("%w: %s is of format %q, this program reads up to %q", ErrInvalid, infoName, d.Info.Format, infoColumnsFormat)
 	}
 	return nil
 }
@@ -193,8 +196,6 @@ func (d *Delta) consistent() error {
 		return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case d.Info == nil || d.Info.Format != infoFormat:
-		return bad("%s is not of format %q", infoName, infoFormat)
 	case d.need == nil || d.need.Format != needFormat && d.need.Format != needFormat1 || len(d.need.Bases) != len(d.plan.bases):
 		return bad("%s is not of format %q, or of other bases", needName, needFormat)
 	case d.unnamed.n > 0 && len(d.plan.bases) > 1:

@@ -53,16 +53,18 @@ func agrees(have, want cas.Digest) bool {
 
 // Flags of an entry in a coded target.
 const (
-	flagType  = 3 // 0 a file, 1 a folder, 2 a link
-	flagExec  = 4
-	flagShort = 8
-	flagFront = 16
+	flagType   = 3 // 0 a file, 1 a folder, 2 a link
+	flagExec   = 4
+	flagShort  = 8
+	flagFront  = 16
+	flagListed = 32
 )
 
 // encodeTarget returns the coded entries, in columns, and the files without names.
-// keep says how many bytes of a file's digest are kept, shortSize, frontSize or all.
-func encodeTarget(m *manifest.Manifest, others *unnamed, keep func(i int) int, effort codec.Effort) []byte {
-	var flags, paths, times, sizes, shorts, digests, links []byte
+// Paths that are listed, which is sorted, are not said again. keep says how many bytes of a file's digest are kept, shortSize, frontSize or all.
+func encodeTarget(m *manifest.Manifest, others *unnamed, listed []string, keep func(i int) int, effort codec.Effort) []byte {
+	var flags, paths, times, sizes, shorts, digests, links, skips []byte
+	next := 0 // of those listed
 	path, mtime := "", int64(0)
 	version := byte(1)
 	if others.n > 0 {
@@ -79,8 +81,15 @@ func encodeTarget(m *manifest.Manifest, others *unnamed, keep func(i int) int, e
 		if e.Exec {
 			flag |= flagExec
 		}
-		n := commonFront(path, e.Path)
-		paths = appendString(binary.AppendUvarint(paths, uint64(n)), e.Path[n:])
+		if at, ok := slices.BinarySearch(listed, e.Path); ok {
+			flag |= flagListed
+			version = 2
+			skips = binary.AppendUvarint(skips, uint64(at-next))
+			next = at + 1
+		} else {
+			n := commonFront(path, e.Path)
+			paths = appendString(binary.AppendUvarint(paths, uint64(n)), e.Path[n:])
+		}
 		path = e.Path
 		switch e.Type {
 		case manifest.TypeFile:
@@ -109,7 +118,7 @@ func encodeTarget(m *manifest.Manifest, others *unnamed, keep func(i int) int, e
 	out = binary.AppendUvarint(out, uint64(len(m.Entries)))
 	columns := [][]byte{flags, paths, times, sizes, shorts, digests, links}
 	if version > 1 {
-		columns = append(columns, others.columns()...)
+		columns = append(append(columns, skips), others.columns()...)
 	}
 	for _, column := range columns {
 		out = appendColumn(out, column, effort)
@@ -140,22 +149,26 @@ func appendColumn(out, column []byte, effort codec.Effort) []byte {
 	return out
 }
 
-// decodeTarget parses what encodeTarget gives. Errors match ErrInvalid.
-func decodeTarget(data []byte) (*manifest.Manifest, *unnamed, error) {
+// decodeTarget parses what encodeTarget gives, with the same paths listed. Errors match
+// ErrInvalid.
+func decodeTarget(data []byte, listed []string) (*manifest.Manifest, *unnamed, error) {
 	d := &planReader{b: data, what: manifestName}
 	version := d.header(targetMagic, targetVersion)
 	n := int(d.upTo(maxEntries))
-	columns := make([]planReader, 7, 12)
+	columns := make([]planReader, 8, 13)
 	if version > 1 {
-		columns = columns[:12]
+		columns = columns[:13]
 	}
 	for i := range columns {
+		if i == 7 && version == 1 {
+			break
+		}
 		columns[i] = planReader{b: d.column(), what: manifestName}
 	}
 	if d.err == nil && len(d.b) > 0 {
 		d.fail("more bytes behind its end")
 	}
-	if d.err == nil && (n != len(columns[0].b) || n > len(columns[1].b)/2) {
+	if d.err == nil && (n != len(columns[0].b) || n > len(columns[1].b)/2+len(columns[7].b)) {
 		d.fail("flags or paths are not of its entries")
 	}
 	if d.err != nil {
@@ -163,15 +176,25 @@ func decodeTarget(data []byte) (*manifest.Manifest, *unnamed, error) {
 	}
 	others := &unnamed{marks: make([][]mark, n+1)}
 	if version > 1 {
-		others = takeUnnamed(columns[7:], n)
+		others = takeUnnamed(columns[8:], n)
 	}
-	flags, paths, times, sizes, shorts, digests, links := &columns[0], &columns[1], &columns[2], &columns[3], &columns[4], &columns[5], &columns[6]
+	flags, paths, times, sizes, shorts, digests, links, skips := &columns[0], &columns[1], &columns[2], &columns[3], &columns[4], &columns[5], &columns[6], &columns[7]
 	entries := make([]manifest.Entry, 0, n)
 	path, mtime := "", int64(0)
 	for range n {
 		flag := flags.byte()
-		shared := int(paths.upTo(uint64(len(path))))
-		e := manifest.Entry{Path: path[:shared] + paths.string(maxPlanPath)}
+		var e manifest.Entry
+		if flag&flagListed != 0 && version > 1 {
+			at := int(skips.upTo(uint64(len(listed))))
+			if at >= len(listed) {
+				skips.fail("more files than delta.json lists")
+				break
+			}
+			e.Path, listed = listed[at], listed[at+1:]
+		} else {
+			shared := int(paths.upTo(uint64(len(path))))
+			e.Path = path[:shared] + paths.string(maxPlanPath)
+		}
 		path = e.Path
 		switch flag & flagType {
 		case 0:

@@ -34,7 +34,7 @@ func keepAll(int) int { return cas.DigestSize }
 
 func TestTargetRoundTrip(t *testing.T) {
 	m := sampleTarget()
-	back, _, err := decodeTarget(encodeTarget(m, &unnamed{}, keepShort(1), codec.Default))
+	back, _, err := decodeTarget(encodeTarget(m, &unnamed{}, nil, keepShort(1), codec.Default), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,48 +51,51 @@ func TestTargetRoundTrip(t *testing.T) {
 }
 
 func TestTargetRefuses(t *testing.T) {
-	data := encodeTarget(sampleTarget(), &unnamed{}, keepShort(-1), codec.Fast)
+	data := encodeTarget(sampleTarget(), &unnamed{}, nil, keepShort(-1), codec.Fast)
 	for n := range data {
-		if _, _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
+		if _, _, err := decodeTarget(data[:n], sampleListed); !errors.Is(err, ErrInvalid) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 	}
 	unsorted := sampleTarget()
 	unsorted.Entries[0], unsorted.Entries[3] = unsorted.Entries[3], unsorted.Entries[0]
-	if _, _, err := decodeTarget(encodeTarget(unsorted, &unnamed{}, keepAll, codec.Fast)); !errors.Is(err, ErrInvalid) {
+	if _, _, err := decodeTarget(encodeTarget(unsorted, &unnamed{}, nil, keepAll, codec.Fast), nil); !errors.Is(err, ErrInvalid) {
 		t.Errorf("unsorted entries: %v", err)
 	}
 }
 
+// sampleListed are paths that delta.json lists: one of them is no entry.
+var sampleListed = []string{"a/one", "a/three", "b"}
+
 func sampleUnnamed() *unnamed {
 	u := &unnamed{marks: make([][]mark, len(sampleTarget().Entries)+1), n: 4}
-	u.marks[0] = []mark{{path: 0xabc, content: 1, mtime: 100}}
-	u.marks[3] = []mark{{path: 0, content: 255, exec: true, mtime: -5}, {path: 0xfff, mtime: 100}, {path: 1}}
+	u.marks[0] = []mark{{path: 0xab, content: 1, mtime: 100}}
+	u.marks[3] = []mark{{path: 0, content: 255, exec: true, mtime: -5}, {path: 0xff, mtime: 100}, {path: 1}}
 	return u
 }
 
 func TestTargetUnnamed(t *testing.T) {
-	data := encodeTarget(sampleTarget(), sampleUnnamed(), keepShort(-1), codec.Default)
-	_, others, err := decodeTarget(data)
+	data := encodeTarget(sampleTarget(), sampleUnnamed(), sampleListed, keepShort(-1), codec.Default)
+	_, others, err := decodeTarget(data, sampleListed)
 	if err != nil || !reflect.DeepEqual(others, sampleUnnamed()) {
 		t.Errorf("decoded %+v, %v; want %+v", others, err, sampleUnnamed())
 	}
 	for n := range data {
-		if _, _, err := decodeTarget(data[:n]); !errors.Is(err, ErrInvalid) {
+		if _, _, err := decodeTarget(data[:n], sampleListed); !errors.Is(err, ErrInvalid) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 	}
 }
 
 func FuzzDecodeTarget(f *testing.F) {
-	f.Add(encodeTarget(sampleTarget(), &unnamed{}, keepShort(1), codec.Fast))
-	f.Add(encodeTarget(sampleTarget(), sampleUnnamed(), keepShort(1), codec.Fast))
+	f.Add(encodeTarget(sampleTarget(), &unnamed{}, nil, keepShort(1), codec.Fast))
+	f.Add(encodeTarget(sampleTarget(), sampleUnnamed(), sampleListed, keepShort(1), codec.Fast))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, u, err := decodeTarget(data)
+		m, u, err := decodeTarget(data, sampleListed)
 		if err != nil {
 			return
 		}
-		again, others, err := decodeTarget(encodeTarget(m, u, func(i int) int {
+		again, others, err := decodeTarget(encodeTarget(m, u, sampleListed, func(i int) int {
 			switch d := m.Entries[i].Digest; {
 			case d == shortened(d, shortSize):
 				return shortSize
@@ -100,7 +103,7 @@ func FuzzDecodeTarget(f *testing.F) {
 				return frontSize
 			}
 			return cas.DigestSize
-		}, codec.Fast))
+		}, codec.Fast), sampleListed)
 		if err != nil || !reflect.DeepEqual(m, again) || !reflect.DeepEqual(u, others) {
 			t.Fatalf("not the same after a round trip: %v", err)
 		}

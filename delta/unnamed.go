@@ -19,18 +19,13 @@ import (
 
 // mark is what a delta says of a file without a name.
 type mark struct {
-	path    uint16 // pathBits of a digest of the path
-	content byte   // the first of the file's digest
+	path    byte // the first of a digest of the path
+	content byte // the first of the file's digest
 	exec    bool
 	mtime   int64
 }
 
-const pathBits = 12
-
-func pathMark(path string) uint16 {
-	d := cas.Sum([]byte(path))
-	return uint16(d[0])<<8&(1<<pathBits-1) | uint16(d[1])
-}
+func pathMark(path string) byte { return cas.Sum([]byte(path))[0] }
 
 // unnamed are a target's files without names: marks[k] those before entry k of its
 // manifest, in the order of their paths, and those behind the last.
@@ -112,12 +107,11 @@ func (p *plan) renumbered(numbers []int, n int) *plan {
 // columns returns the files without names as columns of a coded target.
 func (u *unnamed) columns() [][]byte {
 	var counts, paths, contents, execs, times []byte
-	half, mtime := false, int64(0)
+	mtime := int64(0)
 	for _, gap := range u.marks {
 		counts = binary.AppendUvarint(counts, uint64(len(gap)))
 		for _, m := range gap {
-			paths = appendTwelve(paths, half, m.path)
-			half = !half
+			paths = append(paths, m.path)
 			contents = append(contents, m.content)
 			execs = append(execs, byte(bit(m.exec)))
 			times = binary.AppendVarint(times, m.mtime-mtime)
@@ -127,43 +121,21 @@ func (u *unnamed) columns() [][]byte {
 	return [][]byte{counts, paths, contents, execs, times}
 }
 
-// appendTwelve appends 12 bits; half says that half of the last byte is free.
-func appendTwelve(b []byte, half bool, v uint16) []byte {
-	if half {
-		b[len(b)-1] |= byte(v >> 8)
-		return append(b, byte(v))
-	}
-	return append(b, byte(v>>4), byte(v<<4))
-}
-
-// twelveAt returns the 12 bits number i; zero behind the end.
-func twelveAt(b []byte, i int) uint16 {
-	at := i * 3 / 2
-	if at+1 >= len(b) {
-		return 0
-	}
-	if i%2 == 0 {
-		return uint16(b[at])<<4 | uint16(b[at+1])>>4
-	}
-	return uint16(b[at])&0xf<<8 | uint16(b[at+1])
-}
-
 // takeUnnamed reads the columns of the files without names before and behind n entries.
 // What is wrong with them, a column's error says.
 func takeUnnamed(columns []planReader, n int) *unnamed {
 	counts, paths, contents, execs, times := &columns[0], &columns[1], &columns[2], &columns[3], &columns[4]
 	u := &unnamed{marks: make([][]mark, n+1)}
 	all := len(contents.b)
-	if len(execs.b) != all || len(paths.b) != (all*pathBits+7)/8 || all > maxEntries-n {
+	if len(execs.b) != all || len(paths.b) != all || all > maxEntries-n {
 		counts.fail("columns of files without names are not of their number")
 		return u
 	}
-	packed := paths.bytes(len(paths.b))
 	mtime := int64(0)
 	for k := range u.marks {
 		for range counts.upTo(uint64(len(contents.b))) {
 			mtime += times.varint()
-			m := mark{twelveAt(packed, u.n), contents.byte(), execs.byte() != 0, mtime}
+			m := mark{paths.byte(), contents.byte(), execs.byte() != 0, mtime}
 			u.marks[k] = append(u.marks[k], m)
 			u.n++
 		}
@@ -295,7 +267,7 @@ const smallFile = 1 << 20
 
 // pair returns for each mark the number of the path that it is of, or -1.
 func (r *resolver) pair(ctx context.Context, marks []mark, paths []string) ([]int, error) {
-	have := make([]uint16, len(paths))
+	have := make([]byte, len(paths))
 	for i, p := range paths {
 		have[i] = pathMark(p)
 	}
@@ -323,8 +295,8 @@ func (r *resolver) pair(ctx context.Context, marks []mark, paths []string) ([]in
 	return align(marks, have, differs)
 }
 
-func samePaths(marks []mark, have []uint16) bool {
-	return slices.EqualFunc(marks, have, func(m mark, path uint16) bool { return m.path == path })
+func samePaths(marks []mark, have []byte) bool {
+	return slices.EqualFunc(marks, have, func(m mark, path byte) bool { return m.path == path })
 }
 
 func (r *resolver) digest(ctx context.Context, path string) (cas.Digest, error) {
@@ -354,7 +326,7 @@ const (
 // align pairs marks with places in have, in order and at the least cost: -1 for what has
 // none. It is the edit distance of R. A. Wagner and M. J. Fischer, "The string-to-string
 // correction problem" (1974).
-func align(marks []mark, have []uint16, differs func(i, j int) (bool, error)) ([]int, error) {
+func align(marks []mark, have []byte, differs func(i, j int) (bool, error)) ([]int, error) {
 	pairs := make([]int, len(marks))
 	n, m := len(marks), len(have)
 	if n == 0 {

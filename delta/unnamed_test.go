@@ -112,17 +112,16 @@ func TestAlign(t *testing.T) {
 	for range 300 {
 		n := rng.IntN(100)
 		var marks []mark
-		var have []uint16
-		var contents []byte
+		var have, contents []byte
 		var want []int
 		own := func() {
 			for rng.IntN(4) == 0 {
-				have, contents = append(have, uint16(rng.IntN(1<<pathBits))), append(contents, byte(rng.IntN(256)))
+				have, contents = append(have, byte(rng.IntN(256))), append(contents, byte(rng.IntN(256)))
 			}
 		}
 		for range n {
 			own()
-			m := mark{path: uint16(rng.IntN(1 << pathBits)), content: byte(rng.IntN(256))}
+			m := mark{path: byte(rng.IntN(256)), content: byte(rng.IntN(256))}
 			marks = append(marks, m)
 			switch rng.IntN(20) {
 			case 0: // missing
