@@ -123,6 +123,7 @@ type creator struct {
 	pieces   map[piecesKey]int // entries of expanded
 	wants    []uint64          // of entries of expanded: for which bases it is made
 	costs    []int             // of windows: their share of the payload in bytes
+	together int               // windows that may be coded with others; they come first
 	mix      bool              // whether literals of groups are mixed
 	counted  map[int][]extent  // of windows: pieces that some file has paid for
 
@@ -288,20 +289,22 @@ func (c *creator) draft() error {
 		c.plan.windows = append(c.plan.windows, window{plain: int(w.plain), dict: w.spans(func(digest cas.Digest) int { return c.source(digest, w.mask) })})
 	}
 	c.drafts = d.drafts
-	c.smallFirst()
 	return nil
 }
 
-// smallFirst puts windows that are coded on their own behind those that are coded with
-// others, so that these make few groups.
-func (c *creator) smallFirst() {
-	order := make([]int, len(c.drafts))
+// groupFirst finds the windows that may be coded with others, and puts them before those
+// that are coded on their own, so that they make few groups.
+func (c *creator) groupFirst(ctx context.Context) error {
+	order, alone := make([]int, len(c.drafts)), make([]bool, len(c.drafts))
 	for i := range order {
-		order[i] = i
+		together, err := c.mayGroup(ctx, i)
+		if err != nil {
+			return err
+		}
+		order[i], alone[i] = i, !together
+		c.together += bit(together)
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Compare(bit(!c.plan.windows[a].small()), bit(!c.plan.windows[b].small()))
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(bit(alone[a]), bit(alone[b])) })
 	windows, drafts, numbers := c.plan.windows, c.drafts, make([]int, len(order))
 	c.plan.windows, c.drafts = make([]window, len(order)), make([]*draft, len(order))
 	for i, was := range order {
@@ -319,10 +322,23 @@ func (c *creator) smallFirst() {
 	for _, g := range c.plan.programs {
 		renumber(g.ops)
 	}
+	return nil
 }
 
-// small reports whether a window may be coded with others.
-func (w window) small() bool { return w.plain <= groupItem && w.dictSize() <= 4*groupItem }
+// mayGroup reports whether window i may be coded with others: a small one, or a text.
+func (c *creator) mayGroup(ctx context.Context, i int) (bool, error) {
+	w := c.plan.windows[i]
+	plain, base := int64(w.plain), w.dictSize()
+	if plain <= groupItem && base <= 4*groupItem {
+		return true, nil
+	}
+	if plain > groupText || base > groupText {
+		return false, nil
+	}
+	p := c.drafts[i].pieces[0]
+	head, err := c.fromTarget.Read(ctx, nil, strconv.Itoa(p.entry), p.off, min(p.size, codec.TextSample))
+	return codec.IsText(head), err
+}
 
 // source returns the number of the base file with that digest, noting where it
 // stands in the bases of mask.
@@ -546,6 +562,7 @@ type unit struct {
 // Bounds of what is grouped: small windows, that compress better together.
 const (
 	groupItem  = 1 << 20  // plain bytes of a window, and of its base a few times that
+	groupText  = 16 << 20 // of a text, and of its base
 	groupPlain = 30 << 20 // plain bytes of a group, of which those with a base count half
 	groupBase  = 64 << 20 // base bytes of a group
 )
@@ -556,8 +573,7 @@ func (c *creator) units() []*unit {
 	var group *unit // that the next small window may join
 	for i, w := range c.plan.windows {
 		plain, base := int64(w.plain), w.dictSize()
-		if !w.small() {
-			group = nil
+		if i >= c.together {
 			units = append(units, &unit{first: i, n: 1, plain: plain, base: base})
 			continue
 		}
@@ -602,6 +618,9 @@ func (c *creator) writePayload(ctx context.Context, zw *zip.Writer) error {
 		c.opts.Total(sum)
 	}
 	c.costs = make([]int, len(c.plan.windows))
+	if err := c.groupFirst(ctx); err != nil {
+		return err
+	}
 	units := c.units()
 	c.mix = c.mayMix(units)
 	at := payloadAt{file: -1}

@@ -30,7 +30,7 @@ const (
 // newAligner indexes base. Memory is 2 to 12 bytes for each byte of base.
 func newAligner(base []byte, effort Effort) *aligner {
 	a := &aligner{step: effort.seedStep(len(base)), cost: binaryCosts}
-	if isText(base) {
+	if IsText(base) {
 		a.cost = textCosts
 	}
 	logSize := max(10, bits.Len(uint(len(base)/a.step))-1)
@@ -138,8 +138,11 @@ var (
 	textCosts   = costs{differ: 6, change: 32, least: 24}
 )
 
-// isText guesses whether bytes are text: it has no NUL at its front.
-func isText(b []byte) bool { return bytes.IndexByte(b[:min(len(b), 8<<10)], 0) < 0 }
+// TextSample is how many bytes tell whether something is text.
+const TextSample = 8 << 10
+
+// IsText guesses whether bytes are text: it has no NUL at its front.
+func IsText(b []byte) bool { return bytes.IndexByte(b[:min(len(b), TextSample)], 0) < 0 }
 
 // align returns matches in the order of the target, apart from each other.
 func (a *aligner) align(target []byte) []match {

@@ -72,14 +72,17 @@ func appendPacked(dst []byte, method byte, plain int, packed []byte) []byte {
 // appendText appends a stream as appendStream does, or by context mixing where that
 // takes less.
 func appendText(dst, plain []byte, effort Effort) []byte {
-	out := appendStream(dst, plain, nil, effort)
-	if len(plain) < leastMixed || len(plain) > maxMixed || !isText(plain) {
+	if len(plain) < leastMixed || len(plain) > maxMixed || !IsText(plain) {
+		return appendStream(dst, plain, nil, effort)
+	}
+	mixed := appendPacked(nil, packMixed, len(plain), encodeMixed(plain))
+	if len(plain) >= surelyMixed && len(mixed) < len(plain)/2 {
+		return append(dst, mixed...)
+	}
+	if out := appendStream(dst, plain, nil, effort); len(out)-len(dst) <= len(mixed) {
 		return out
 	}
-	if mixed := appendPacked(nil, packMixed, len(plain), encodeMixed(plain)); len(mixed) < len(out)-len(dst) {
-		return append(out[:len(dst)], mixed...)
-	}
-	return out
+	return append(dst, mixed...)
 }
 
 // stream takes a packed stream of at most limit plain bytes.

@@ -12,10 +12,12 @@ import (
 // It takes about a microsecond a byte, so that it is for little text. All numbers are
 // integers: every machine comes to the same chances.
 
-// maxMixed bounds a text that is coded so, and leastMixed is what it is worth for, in bytes.
+// Sizes of texts in bytes: maxMixed bounds one that is coded so, from leastMixed on it is
+// worth it, and from surelyMixed on nothing else that is tried takes less.
 const (
-	maxMixed   = 4 << 20
-	leastMixed = 1 << 10
+	maxMixed    = 4 << 20
+	leastMixed  = 1 << 10
+	surelyMixed = 64 << 10
 )
 
 // mixer gives the chance of the next bit of a text.
