@@ -6,11 +6,13 @@ package coded
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
 	"ferry/chunking/deflate"
+	"ferry/chunking/lz4"
 	"ferry/chunking/xz"
 )
 
@@ -23,30 +25,46 @@ var ErrReconstruction = errors.New("a member cannot be made again")
 // result's digest. Memory is bounded.
 func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	encode := deflate.Encode
-	if len(reconstruction) > 0 && reconstruction[0] == xz.Version {
-		encode = xz.Encode
+	if len(reconstruction) > 0 {
+		switch reconstruction[0] {
+		case xz.Version:
+			encode = xz.Encode
+		case lz4.Version:
+			encode = lz4.Encode
+		}
 	}
 	err := encode(w, src, reconstruction)
-	if errors.Is(err, deflate.ErrReconstruction) || errors.Is(err, xz.ErrReconstruction) {
+	if errors.Is(err, deflate.ErrReconstruction) || errors.Is(err, xz.ErrReconstruction) || errors.Is(err, lz4.ErrReconstruction) {
 		err = fmt.Errorf("%w: %w", ErrReconstruction, err)
 	}
 	return err
 }
 
 // NewReader returns the plain bytes of the coded stream at the front of r. Which coder
-// it is of, its first bytes tell: no deflate stream begins as an xz stream does.
+// it is of, its first bytes tell: see [OtherCoder].
 func NewReader(r io.Reader) io.Reader {
 	b := bufio.NewReader(r)
-	if head, _ := b.Peek(len(xz.Magic)); string(head) == xz.Magic { // what fails, fails again
+	head, _ := b.Peek(len(xz.Magic)) // what fails, fails again
+	switch {
+	case bytes.HasPrefix(head, []byte(xz.Magic)):
 		return xz.NewReader(b)
+	case bytes.HasPrefix(head, []byte(lz4.Magic)):
+		return lz4.NewReader(b)
 	}
 	return deflate.NewReader(b)
+}
+
+// OtherCoder reports whether a stream that begins with head is not taken for a deflate
+// stream. No such begins as an xz stream does; one that begins as an LZ4 frame does is not
+// taken apart.
+func OtherCoder(head []byte) bool {
+	return bytes.HasPrefix(head, []byte(xz.Magic)) || bytes.HasPrefix(head, []byte(lz4.Magic))
 }
 
 // Damaged reports whether an error of [Encode], or of what [NewReader] returns, says that
 // bytes are not what they should be, rather than that they could not be read.
 func Damaged(err error) bool {
-	for _, bad := range []error{ErrReconstruction, deflate.ErrStream, xz.ErrStream, xz.ErrCostly, io.ErrUnexpectedEOF} {
+	for _, bad := range []error{ErrReconstruction, deflate.ErrStream, xz.ErrStream, xz.ErrCostly, lz4.ErrStream, io.ErrUnexpectedEOF} {
 		if errors.Is(err, bad) {
 			return true
 		}

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 
-	"ferry/chunking/deflate"
 	"ferry/chunking/disk"
 )
 
@@ -79,7 +78,7 @@ func gzipMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p 
 		return at + n, err == nil
 	}
 	end := func(at int64) (int64, error) { return at + 8, nil } // CRC-32 and size
-	return s.streams(ctx, r, size, p, deflate.Decode, begin, end)
+	return s.streams(ctx, r, size, p, decodeDeflate, begin, end)
 }
 
 // xzMembers finds the streams of an xz file, between which there may be zeros. The .xz File

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -15,6 +16,7 @@ import (
 	"ferry/chunking/coded"
 	"ferry/chunking/deflate"
 	"ferry/chunking/disk"
+	"ferry/chunking/lz4"
 	"ferry/chunking/xz"
 )
 
@@ -62,6 +64,10 @@ func recogniserOf(head []byte) recogniser {
 		return gzipMembers
 	case bytes.HasPrefix(head, []byte(xz.Magic)):
 		return xzMembers
+	case bytes.HasPrefix(head, []byte(lz4.Magic)):
+		return lz4Members
+	case isKernel(head):
+		return kernelMembers
 	case bytes.HasPrefix(head, []byte(arMagic)):
 		return arMembers
 	case isTar(head):
@@ -276,7 +282,7 @@ func (s *splitter) member(ctx context.Context, r io.ReaderAt, m *member, at plac
 		m.node = node{size: m.size, between: true}
 	case m.opaque:
 	case m.deflated:
-		m.node, err = s.coded(ctx, section, at, deflate.Decode)
+		m.node, err = s.coded(ctx, section, at, decodeDeflate)
 	default:
 		m.node, err = s.space(ctx, section, m.size, at)
 	}
@@ -288,6 +294,19 @@ var errTooLarge = errors.New("too many plain bytes")
 
 // decoder is deflate.Decode, or the like of it.
 type decoder func(w io.Writer, r io.Reader, again io.Writer) (deflate.Result, error)
+
+func decodeLZ4(w io.Writer, r io.Reader, again io.Writer) (deflate.Result, error) {
+	result, err := lz4.Decode(w, r, again)
+	return deflate.Result{Coded: result.Coded, Plain: result.Plain, Reconstruction: result.Reconstruction, Again: err == nil}, err
+}
+
+func decodeDeflate(w io.Writer, r io.Reader, again io.Writer) (deflate.Result, error) {
+	b := bufio.NewReader(r)
+	if head, _ := b.Peek(len(xz.Magic)); coded.OtherCoder(head) {
+		return deflate.Result{}, deflate.ErrStream
+	}
+	return deflate.Decode(w, b, again)
+}
 
 func decodeXZ(w io.Writer, r io.Reader, _ io.Writer) (deflate.Result, error) {
 	result, err := xz.Decode(w, r)
