@@ -1,4 +1,4 @@
-// Package container takes container files apart: zip, tar, cpio, gzip, xz, ar (and so .deb),
+// Package container takes container files apart: zip, tar, cpio, gzip, xz, LZ4, ar (and so .deb),
 // disk images, and those in one another. A file becomes streams, one for each member,
 // decoded where it was deflated, and a layout that says how the file's bytes come out
 // of the streams again, every bit.
