@@ -297,11 +297,11 @@ func (c *creator) draft() error {
 func (c *creator) groupFirst(ctx context.Context) error {
 	order, alone := make([]int, len(c.drafts)), make([]bool, len(c.drafts))
 	for i := range order {
-		together, err := c.mayGroup(ctx, i)
+		together, packed, err := c.sort(ctx, i)
 		if err != nil {
 			return err
 		}
-		order[i], alone[i] = i, !together
+		order[i], alone[i], c.drafts[i].packed = i, !together, packed
 		c.together += bit(together)
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(bit(alone[a]), bit(alone[b])) })
@@ -325,19 +325,17 @@ func (c *creator) groupFirst(ctx context.Context) error {
 	return nil
 }
 
-// mayGroup reports whether window i may be coded with others: a small one, or a text.
-func (c *creator) mayGroup(ctx context.Context, i int) (bool, error) {
+// sort reports whether window i may be coded with others, as a small one or a text, and whether
+// it may be unpacked.
+func (c *creator) sort(ctx context.Context, i int) (together, packed bool, err error) {
 	w := c.plan.windows[i]
 	plain, base := int64(w.plain), w.dictSize()
 	if plain <= groupItem && base <= 4*groupItem {
-		return true, nil
-	}
-	if plain > groupText || base > groupText {
-		return false, nil
+		return true, false, nil
 	}
 	p := c.drafts[i].pieces[0]
 	head, err := c.fromTarget.Read(ctx, nil, strconv.Itoa(p.entry), p.off, min(p.size, codec.TextSample))
-	return codec.IsText(head), err
+	return codec.IsText(head) && plain <= groupText && base <= groupText, isPacked(head), err
 }
 
 // source returns the number of the base file with that digest, noting where it
@@ -574,6 +572,9 @@ func (c *creator) units() []*unit {
 	for i, w := range c.plan.windows {
 		plain, base := int64(w.plain), w.dictSize()
 		if i >= c.together {
+			if c.drafts[i].packed {
+				plain, base = plain*packedMemory, base*packedMemory
+			}
 			units = append(units, &unit{first: i, n: 1, plain: plain, base: base})
 			continue
 		}
@@ -723,11 +724,11 @@ func (c *creator) codeWindow(ctx context.Context, i int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, kind := codec.Encode(nil, item.Target, item.Base, c.opts.Effort)
+	data, kind := encodeWindow(item.Target, item.Base, c.opts.Effort)
 	if !kind.NeedsBase() {
 		w.dict, item.Base = nil, nil
 	}
-	back, err := codec.Decode(nil, data, item.Base, kind, len(item.Target))
+	back, err := decodeWindow(data, item.Base, kind, len(item.Target))
 	if err != nil || !bytes.Equal(back, item.Target) {
 		return nil, c.unsound(i, err)
 	}

@@ -297,7 +297,7 @@ func (d *Delta) decode(w window, base []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return codec.Decode(nil, data, base, w.kind, w.plain)
+	return decodeWindow(data, base, w.kind, w.plain)
 }
 
 // coded reads the coded bytes of a window.

@@ -68,6 +68,15 @@ func (w window) dictSize() (sum int64) {
 	return sum
 }
 
+// memory is about what it takes to decode the window, in bytes.
+func (w window) memory() int64 {
+	n := int64(w.plain) + w.dictSize()
+	if w.kind == codec.Unpacked {
+		n *= packedMemory
+	}
+	return n
+}
+
 // checkSum is the front of a digest: it tells which window is damaged. That a
 // file is right is told by its whole digest.
 type checkSum [8]byte

@@ -42,7 +42,7 @@ func (a *applier) noteUses() {
 // withWindow calls fn with the plain bytes of a window.
 func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) error) error {
 	c := &a.windows
-	need := min(int64(a.d.plan.windows[i].plain)+a.d.plan.windows[i].dictSize(), applyMemory)
+	need := min(a.d.plan.windows[i].memory(), applyMemory)
 	if err := c.memory.Acquire(ctx, need); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type draft struct {
 	origin cas.Digest // base file; zero for none
 	dict   []extent   // of origin, sorted and apart
 	plain  int64
+	packed bool // it may be unpacked
 }
 
 // piece is a run of bytes of a target file.

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"ferry/chunking/disk"
+	"ferry/chunking/lz4"
 )
 
 // zipMembers finds the members of a zip, and of all that is one: jar, nupkg, whl,
@@ -87,6 +88,18 @@ func xzMembers(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p pl
 	begin := func(at int64) (int64, bool) { return at, true }
 	end := func(at int64) (int64, error) { return skipZeros(ctx, r, at, size) }
 	return s.streams(ctx, r, size, p, decodeXZ, begin, end)
+}
+
+// lz4Members finds the LZ4 frames, in the legacy format, that a file begins with: an initial file
+// system of Linux is one.
+func lz4Members(ctx context.Context, s *splitter, r io.ReaderAt, size int64, p place) ([]member, error) {
+	begin := func(at int64) (int64, bool) {
+		head := make([]byte, len(lz4.Magic))
+		n, _ := r.ReadAt(head, at)
+		return at, string(head[:n]) == lz4.Magic
+	}
+	end := func(at int64) (int64, error) { return at, nil }
+	return s.streams(ctx, r, size, p, decodeLZ4, begin, end)
 }
 
 // streams takes coded streams apart that stand one behind the other: begin returns where the

@@ -66,8 +66,6 @@ func recogniserOf(head []byte) recogniser {
 		return xzMembers
 	case bytes.HasPrefix(head, []byte(lz4.Magic)):
 		return lz4Members
-	case isKernel(head):
-		return kernelMembers
 	case bytes.HasPrefix(head, []byte(arMagic)):
 		return arMembers
 	case isTar(head):

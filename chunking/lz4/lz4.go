@@ -1,5 +1,5 @@
 // Package lz4 decodes LZ4 frames in the legacy format to their plain bytes, and makes the
-// very same frame of these again: Linux kernels and initial file systems are packed so.
+// very same frame of these again. Linux kernels and initial file systems may be packed so.
 //
 // The encoder's choices are not noted, but made again: they are those of LZ4's
 // high-compression encoder at levels 3 to 9, which has been the same since its version 1.9.
@@ -81,6 +81,28 @@ func Decode(w io.Writer, r io.Reader, again io.Writer) (Result, error) {
 			return res, err
 		}
 		if _, err := again.Write(made); err != nil {
+			return res, err
+		}
+	}
+}
+
+// Unpack reads the frame at the front of r and writes its plain bytes to w. Its result has no
+// reconstruction: the frame may be of any encoder. Errors match [ErrStream], or come from r
+// or w.
+func Unpack(w io.Writer, r io.Reader) (Result, error) {
+	f := &frame{r: r}
+	var res Result
+	for {
+		err := f.next()
+		if errors.Is(err, io.EOF) {
+			return res, nil
+		}
+		if err != nil {
+			return res, err
+		}
+		res.Plain += int64(len(f.plain))
+		res.Coded = f.end
+		if _, err := w.Write(f.plain); err != nil {
 			return res, err
 		}
 	}

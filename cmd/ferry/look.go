@@ -74,9 +74,9 @@ func newLsCommand(a *app) *cobra.Command {
 		Short: "List the files of a version",
 		Long: `Lists the files of a version with size, time and digest, or those in one folder.
 
-FILE!FOLDER looks into a file: an archive (zip, tar, cpio, gzip, xz, ar), a Linux kernel or a
-disk image, whose folders begin with the number of the volume. Of a package that is one file,
-!FOLDER will do.` + "\n" + exitHelp,
+FILE!FOLDER looks into a file: an archive (zip, tar, cpio, gzip, xz, ar) or a disk image, whose
+folders begin with the number of the volume. Of a package that is one file, !FOLDER
+will do.` + "\n" + exitHelp,
 		Example: "  ferry ls k2s@1.5.0\n  ferry ls k2s@1.5.0 bin --json\n  ferry ls k2s@1.5.0 'bin/Kubemaster-Base.vhdx!1/etc'\n  ferry ls disk.vhdx '!1/boot'",
 		Args:    between(1, 2, "REF or PATH, and at most one FOLDER"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return runLs(cmd.Context(), a, args) },

@@ -18,6 +18,7 @@ const (
 	BrotliDict Kind = 3 // one brotli stream, the base bytes its dictionary
 	Patch      Kind = 4 // matches with the base, corrections, predictions, and the rest
 	Grouped    Kind = 5 // a patch packed with others: see EncodeGroup
+	Unpacked   Kind = 6 // of what target and base hold, unpacked: of package delta
 )
 
 func (k Kind) String() string {
@@ -34,13 +35,15 @@ func (k Kind) String() string {
 		return "patch of base"
 	case Grouped:
 		return "patch among others"
+	case Unpacked:
+		return "patch of base, unpacked"
 	default:
 		return fmt.Sprintf("kind %d", uint8(k))
 	}
 }
 
 // NeedsBase reports whether decoding takes the base bytes.
-func (k Kind) NeedsBase() bool { return k == BrotliDict || k == Patch }
+func (k Kind) NeedsBase() bool { return k == BrotliDict || k == Patch || k == Unpacked }
 
 // Effort is how much time coding may take to save bytes. Decoding takes the same.
 type Effort uint8
