@@ -553,7 +553,6 @@ func createEntry(zw *zip.Writer, name string, method uint16) (io.Writer, error) 
 type unit struct {
 	first, n    int
 	plain, base int64 // bytes of them all
-	weight      int64
 	data        []byte
 }
 
@@ -561,7 +560,7 @@ type unit struct {
 const (
 	groupItem  = 1 << 20  // plain bytes of a window, and of its base a few times that
 	groupText  = 16 << 20 // of a text, and of its base
-	groupPlain = 30 << 20 // plain bytes of a group, of which those with a base count half
+	groupPlain = 30 << 20 // plain bytes of a group; twice as many, if that is all there are
 	groupBase  = 64 << 20 // base bytes of a group
 )
 
@@ -569,6 +568,13 @@ const (
 func (c *creator) units() []*unit {
 	var units []*unit
 	var group *unit // that the next small window may join
+	limit, sum := int64(groupPlain), int64(0)
+	for _, w := range c.plan.windows[:c.together] {
+		sum += int64(w.plain)
+	}
+	if sum <= 2*groupPlain {
+		limit = sum
+	}
 	for i, w := range c.plan.windows {
 		plain, base := int64(w.plain), w.dictSize()
 		if i >= c.together {
@@ -578,16 +584,11 @@ func (c *creator) units() []*unit {
 			units = append(units, &unit{first: i, n: 1, plain: plain, base: base})
 			continue
 		}
-		weight := plain
-		if base > 0 {
-			weight /= 2
-		}
-		if group == nil || group.weight+weight > groupPlain || group.base+base > groupBase || group.n == codec.MaxItems {
+		if group == nil || group.plain+plain > limit || group.base+base > groupBase || group.n == codec.MaxItems {
 			group = &unit{first: i}
 			units = append(units, group)
 		}
 		group.n++
-		group.weight += weight
 		group.plain += plain
 		group.base += base
 	}

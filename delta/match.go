@@ -38,12 +38,13 @@ type standing struct {
 // matcher finds what a base has of target files. Memory is about 150 bytes for
 // each chunk of the base.
 type matcher struct {
-	base   *expanded
-	chunks map[cas.Digest]standing // first place of each chunk
-	byPath map[string]int
-	byName map[string][]int // files by base name
-	byDig  map[cas.Digest]int
-	cuts   map[cas.Digest][]manifest.Chunk // of each base file
+	base    *expanded
+	chunks  map[cas.Digest]standing // first place of each chunk
+	byPath  map[string]int
+	byName  map[string][]int // files by base name
+	byShape map[string][]int // by shape of it
+	byDig   map[cas.Digest]int
+	cuts    map[cas.Digest][]manifest.Chunk // of each base file
 
 	// readable reports whether the content of a base file can be read here, of this or
 	// another base.
@@ -60,7 +61,7 @@ type matcher struct {
 
 // newMatcher looks at a base, but for files that skip reports: those are not read.
 func newMatcher(ctx context.Context, v Version, skip func(path string) bool) (*matcher, error) {
-	m := &matcher{base: expand(v), places: places{map[cas.Digest]standing{}, map[int][]betweenPiece{}, map[int][]manifest.Slice{}}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}, pairs: map[string]string{}, paired: map[string]string{}}
+	m := &matcher{base: expand(v), places: places{map[cas.Digest]standing{}, map[int][]betweenPiece{}, map[int][]manifest.Slice{}}, chunks: map[cas.Digest]standing{}, byPath: map[string]int{}, byName: map[string][]int{}, byShape: map[string][]int{}, byDig: map[cas.Digest]int{}, cuts: map[cas.Digest][]manifest.Chunk{}, pairs: map[string]string{}, paired: map[string]string{}}
 	m.readable = m.has
 	for i, e := range v.Manifest.Entries {
 		if skip(e.Path) {
@@ -92,6 +93,7 @@ func newMatcher(ctx context.Context, v Version, skip func(path string) bool) (*m
 			continue
 		}
 		m.byName[path.Base(e.Path)] = append(m.byName[path.Base(e.Path)], i)
+		m.byShape[shape(e.Path)] = append(m.byShape[shape(e.Path)], i)
 		chunks, err := m.base.chunks(ctx, i)
 		if err != nil {
 			return nil, fmt.Errorf("base %s: %w", v.Label, err)
@@ -239,8 +241,8 @@ func appendLiteral(segs []segment, c manifest.Chunk, origin *manifest.Entry) []s
 }
 
 // origin picks the base file that a target file most likely came from: the one
-// of the same path, else the one that shares the most chunks with it, else the one
-// that resembles it most, else one of the same name, in the most similar folder. It
+// of the same path, else the one that shares the most chunks with it, or if it shares few,
+// one whose name differs in numbers only, else the one that resembles it most, else one of the same name, in the most similar folder. It
 // returns nil when nothing fits.
 func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []manifest.Chunk) (*manifest.Entry, error) {
 	e := target.entries[i]
@@ -259,6 +261,11 @@ func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []
 			best, most = i, n
 		}
 	}
+	if most < e.Size/8 { // what is packed has little in common with what it comes from
+		if k := m.release(e, target.depth(i)); k >= 0 {
+			best = k
+		}
+	}
 	if best < 0 {
 		var err error
 		if best, err = m.resembling(ctx, target, i); err != nil {
@@ -266,7 +273,7 @@ func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []
 		}
 	}
 	if best < 0 {
-		best = m.nearestName(e.Path, target.depth(i))
+		best = m.nearest(m.byName[path.Base(e.Path)], e.Path, target.depth(i))
 	}
 	if best < 0 {
 		return nil, nil
@@ -334,12 +341,30 @@ func inPair(pairs map[string]string, path string) string {
 	return path
 }
 
-// nearestName returns the base file of the same name whose folders have most in
-// common with those of p, or -1: one that must be decoded, only if it is nearer, and
-// stands in no more coded members than p's.
-func (m *matcher) nearestName(p string, depth int) int {
+// maxReleases is how many base files may have a name that differs in numbers only: of more,
+// the numbers are not of a release.
+const maxReleases = 8
+
+// release returns a base file of about the same size whose name differs from e's in numbers
+// only, if there are few; else -1.
+func (m *matcher) release(e manifest.Entry, depth int) int {
+	like := m.byShape[shape(e.Path)]
+	if len(like) > maxReleases {
+		return -1
+	}
+	like = slices.DeleteFunc(slices.Clone(like), func(i int) bool {
+		size := m.base.entries[i].Size
+		return size < e.Size/2 || size/2 > e.Size
+	})
+	return m.nearest(like, e.Path, depth)
+}
+
+// nearest returns the one of these base files whose path has most in common with p, or -1:
+// one that must be decoded, only if it is nearer, and stands in no more coded members than
+// p's.
+func (m *matcher) nearest(files []int, p string, depth int) int {
 	best, most := [2]int{-1, -1}, [2]int{-1, -1} // of those as they are, and of those coded
-	for _, i := range m.byName[path.Base(p)] {
+	for _, i := range files {
 		k := 0
 		if d := m.base.depth(i); d > depth {
 			continue

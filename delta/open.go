@@ -267,6 +267,9 @@ func (d *Delta) piecemeal(ops []op) (pieces, whole int64) {
 // window reads and decodes window i; dict gives bytes of sources.
 func (d *Delta) window(ctx context.Context, i int, dict func(ctx context.Context, dst []byte, s span) ([]byte, error)) ([]byte, error) {
 	w := d.plan.windows[i]
+	if w.kind == codec.Unpacked {
+		d.groups.drop() // for the memory that it takes
+	}
 	base := make([]byte, 0, w.dictSize())
 	for _, s := range w.dict {
 		var err error
@@ -321,6 +324,13 @@ type openGroup struct {
 type groups struct {
 	mu   sync.Mutex
 	open []*openGroup
+}
+
+// drop forgets the groups.
+func (s *groups) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open = nil
 }
 
 // maxGroups bounds the unpacked groups kept: files come in the order of the groups.

@@ -45,7 +45,7 @@ func isPacked(head []byte) bool {
 }
 
 // packedMemory is how many times the bytes of a packed target and base it takes to code them.
-const packedMemory = 6
+const packedMemory = 7
 
 // packedPart returns where the packed part of a kernel is.
 func packedPart(b []byte) (at, end int, ok bool) {
@@ -67,7 +67,7 @@ func packedPart(b []byte) (at, end int, ok bool) {
 // unpackedSizes reports whether so many bytes are within bounds: plain ones of both sides,
 // unpacked, and packed ones.
 func unpackedSizes(old, plain, base, size int) bool {
-	return old <= codec.MaxSize && plain <= codec.MaxSize && old+plain <= packedMemory*(base+size)*2/3
+	return old <= codec.MaxSize && plain <= codec.MaxSize && old+plain <= 4*(base+size)
 }
 
 // encodeWindow codes a window: by what target and base hold, unpacked, where that is to be had,
@@ -100,7 +100,7 @@ func encodeUnpacked(dst, target, base []byte, effort codec.Effort) []byte {
 		return dst
 	}
 	from := unpacking{at: at, packed: int(res.Coded), plain: int(res.Plain)}
-	old := from.joined(base, unpacked.b)
+	old := from.join(unpacked.b, base)
 	if at, end, ok = packedPart(target); !ok {
 		return dst
 	}
@@ -109,7 +109,7 @@ func encodeUnpacked(dst, target, base []byte, effort codec.Effort) []byte {
 		return dst
 	}
 	to := unpacking{at, int(res.Coded), int(res.Plain), res.Reconstruction}
-	plain := to.joined(target, unpacked.b)
+	plain := to.join(unpacked.b, target)
 	if !unpackedSizes(len(old), len(plain), len(base), len(target)) {
 		return dst
 	}
@@ -121,10 +121,10 @@ func encodeUnpacked(dst, target, base []byte, effort codec.Effort) []byte {
 	return append(dst, inner...)
 }
 
-// joined returns what the packed part of b holds, and then what is around it: so a program
-// is seen to be one.
-func (u unpacking) joined(b, plain []byte) []byte {
-	return slices.Concat(plain, b[:u.at], b[u.at+u.packed:])
+// join appends what is around the packed part of b to what that holds: in this order, a
+// program is seen to be one.
+func (u unpacking) join(plain, b []byte) []byte {
+	return append(append(plain, b[:u.at]...), b[u.at+u.packed:]...)
 }
 
 // decodeUnpacked appends the size bytes that encodeUnpacked had. Errors match ErrInvalid.
@@ -141,19 +141,19 @@ func decodeUnpacked(dst, coded, base []byte, size int) ([]byte, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	unpacked := &limitedBuffer{left: from.plain}
+	unpacked := &limitedBuffer{b: make([]byte, 0, oldSize), left: from.plain}
 	res, err := lz4.Unpack(unpacked, bytes.NewReader(base[from.at:from.at+from.packed]))
 	if err != nil || res.Coded != int64(from.packed) || res.Plain != int64(from.plain) {
 		return nil, fmt.Errorf("%w: the base is not packed as it should be: %v", ErrInvalid, err)
 	}
-	plain, err := codec.Decode(nil, r.b, from.joined(base, unpacked.b), kind, plainSize)
+	plain, err := codec.Decode(nil, r.b, from.join(unpacked.b, base), kind, plainSize)
 	if err != nil {
 		return nil, err
 	}
 	around := plain[to.plain:]
 	dst = append(slices.Grow(dst, size), around[:to.at]...)
 	again := &limitedBuffer{b: dst, left: to.packed}
-	if err := lz4.Encode(again, bytes.NewReader(plain[:to.plain]), to.how); err != nil || again.left > 0 {
+	if err := lz4.Encode(again, bytes.NewBuffer(plain[:to.plain]), to.how); err != nil || again.left > 0 {
 		return nil, fmt.Errorf("%w: packed otherwise: %v", ErrInvalid, err)
 	}
 	return append(again.b, around[to.at:]...), nil

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/semaphore"
+
+	"ferry/delta/codec"
 )
 
 // windowCache keeps windows that files yet to be made draw on.
@@ -74,9 +76,13 @@ func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) e
 func (c *windowCache) keep(windows []window, i int) {
 	c.uses[i]--
 	c.order = append(slices.DeleteFunc(c.order, func(k int) bool { return k == i }), i)
-	sum := 0
+	sum, costly := 0, false
 	for n := len(c.order) - 1; n >= 0; n-- {
 		k := c.order[n]
+		if windows[k].kind == codec.Unpacked && windows[k].plain <= keptMemory && c.uses[k] > 0 && !costly {
+			costly = true // to make it again would take seconds: one such is kept besides
+			continue
+		}
 		if sum += windows[k].plain; sum > keptMemory || c.uses[k] <= 0 {
 			sum -= windows[k].plain
 			delete(c.plain, k)

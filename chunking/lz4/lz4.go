@@ -86,6 +86,20 @@ func Decode(w io.Writer, r io.Reader, again io.Writer) (Result, error) {
 	}
 }
 
+// nextBlock returns the plain bytes of a block; none at the end. What is in memory is not
+// copied.
+func nextBlock(src io.Reader) ([]byte, error) {
+	if b, ok := src.(*bytes.Buffer); ok {
+		return b.Next(blockSize), nil
+	}
+	plain := make([]byte, blockSize)
+	n, err := io.ReadFull(src, plain)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return plain[:n], err
+}
+
 // Unpack reads the frame at the front of r and writes its plain bytes to w. Its result has no
 // reconstruction: the frame may be of any encoder. Errors match [ErrStream], or come from r
 // or w.
@@ -152,19 +166,18 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 			<-j
 		}
 	}()
-	for last := false; !last; {
-		plain := make([]byte, blockSize)
-		n, err := io.ReadFull(src, plain)
-		if last = errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF); err != nil && !last {
+	for {
+		plain, err := nextBlock(src)
+		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if len(plain) == 0 {
 			break
 		}
 		j := make(chan []byte, 1)
 		jobs = append(jobs, j)
 		go func() {
-			coded, _ := appendBlock(make([]byte, 0, n/2+64), plain[:n], level, nil)
+			coded, _ := appendBlock(make([]byte, 0, len(plain)/3), plain, level, nil)
 			j <- coded
 		}()
 		if len(jobs) == runtime.GOMAXPROCS(0) {

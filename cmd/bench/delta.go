@@ -3,6 +3,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,6 +51,12 @@ var pairs = []pair{
 	debPair(kindKernel, "linux-image-6.1.0-55-amd64", "linux-image-6.1.0-55-amd64", "linux-image-6.1.0-56-amd64", ""),
 	npmPair(kindText, "next", "15.5.3", "15.5.4", ""),
 	npmPair(kindText, "typescript", "5.9.2", "5.9.3", ""),
+	npmPair(kindText, "typescript 5.8", "5.8.3", "5.9.2", ""),
+	npmPair(kindText, "webpack", "5.98.0", "5.99.9", ""),
+	goPair("k8s.io/kubernetes", "1.33.1", "1.33.2"),
+	goPair("k8s.io/kubernetes 1.32", "1.32.5", "1.33.2"),
+	goPair("k8s.io/kubernetes 1.31", "1.31.0", "1.32.0"),
+	goPair("github.com/prometheus/prometheus", "0.54.0", "0.55.0"),
 	npmPair(kindPacked, "next", "15.5.3", "15.5.4", "\x00"),
 }
 
@@ -60,7 +67,27 @@ func npmPair(kind, name, old, new, file string) pair {
 			return b.npmPacked(name, release, filepath.Join(dir, packed))
 		}, old, new, packed}
 	}
-	return pair{kind, name, func(b *bench, dir, release string) error { return b.npm(name, release, dir) }, old, new, file}
+	module := strings.Fields(name)[0]
+	return pair{kind, name, func(b *bench, dir, release string) error { return b.npm(module, release, dir) }, old, new, file}
+}
+
+// goPair is a pair of the sources of a Go module.
+func goPair(name, old, new string) pair {
+	module := strings.Fields(name)[0]
+	return pair{kindText, name, func(_ *bench, dir, release string) error {
+		out, err := exec.Command("go", "mod", "download", "-json", module+"@v"+release).Output()
+		if err != nil {
+			return fmt.Errorf("go mod download %s@v%s: %w", module, release, err)
+		}
+		var found struct{ Dir string }
+		if err := json.Unmarshal(out, &found); err != nil {
+			return err
+		}
+		if err := run("cp", "-r", found.Dir+"/.", dir); err != nil {
+			return err
+		}
+		return run("chmod", "-R", "u+w", dir)
+	}, old, new, ""}
 }
 
 // packed is what an npm package's file is called here.
@@ -181,9 +208,9 @@ func (b *bench) fetchPair(p pair) error {
 func (b *bench) sides(p pair) (files, given [2]string, err error) {
 	for i, side := range []string{"old", "new"} {
 		dir := b.path(p.dir(side))
-		if p.file == "" { // peers patch files: they get a tar, names sorted
+		if p.file == "" { // peers patch files: they get a tar, names sorted, with no times to carry
 			files[i], given[i] = dir+".tar", dir
-			if err := run("tar", "--sort=name", "--owner=0", "--group=0", "-cf", files[i], "-C", dir, "."); err != nil {
+			if err := run("tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-cf", files[i], "-C", dir, "."); err != nil {
 				return files, given, err
 			}
 			continue
