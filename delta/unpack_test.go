@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -100,4 +101,19 @@ func FuzzDecodeUnpacked(f *testing.F) {
 			t.Fatalf("gives %d bytes, want %d", len(back), size)
 		}
 	})
+}
+
+// TestKernelGolden keeps what is decoded from changing.
+func TestKernelGolden(t *testing.T) {
+	vmlinux := bytesOf(64, 30<<10)
+	old, updated := kernel(t, 4, vmlinux, 9), kernel(t, 4, splice(vmlinux, 65), 3)
+	name := filepath.Join("testdata", "unpacked")
+	if *rewrite {
+		must(t, os.WriteFile(name, encodeUnpacked(nil, updated, old, codec.Default), 0o666))
+	}
+	golden, err := os.ReadFile(name)
+	must(t, err)
+	if back, err := decodeWindow(golden, old, codec.Unpacked, len(updated)); err != nil || !bytes.Equal(back, updated) {
+		t.Errorf("the golden file is decoded otherwise: %v", err)
+	}
 }
