@@ -30,7 +30,7 @@ func kernel(t testing.TB, sectors byte, vmlinux string, level byte) []byte {
 }
 
 func kernels(t testing.TB) (old, updated []byte) {
-	vmlinux := bytesOf(62, 9<<20) // two blocks
+	vmlinux := bytesOf(62, 400<<10)
 	return kernel(t, 4, vmlinux, 9), kernel(t, 39, splice(vmlinux, 63), 9)
 }
 
