@@ -241,9 +241,8 @@ func appendLiteral(segs []segment, c manifest.Chunk, origin *manifest.Entry) []s
 }
 
 // origin picks the base file that a target file most likely came from: the one
-// of the same path, else the one that shares the most chunks with it, or if there is none, the
-// one that resembles it most, else, also if it shares few chunks, one whose name differs in
-// numbers only, else one of the same name, in the most similar folder. It
+// of the same path, else the one that shares the most chunks with it, or if it shares few,
+// one whose name differs in numbers only, else the one that resembles it most, else one of the same name, in the most similar folder. It
 // returns nil when nothing fits.
 func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []manifest.Chunk) (*manifest.Entry, error) {
 	e := target.entries[i]
@@ -262,17 +261,15 @@ func (m *matcher) origin(ctx context.Context, target *expanded, i int, chunks []
 			best, most = i, n
 		}
 	}
-	like := false
+	if most < e.Size/8 { // what is packed has little in common with what it comes from
+		if k := m.release(e, target.depth(i)); k >= 0 {
+			best = k
+		}
+	}
 	if best < 0 {
 		var err error
 		if best, err = m.resembling(ctx, target, i); err != nil {
 			return nil, err
-		}
-		like = best >= 0
-	}
-	if !like && most < e.Size/8 { // what is packed has little in common with what it comes from
-		if k := m.release(e, target.depth(i)); k >= 0 {
-			best = k
 		}
 	}
 	if best < 0 {
