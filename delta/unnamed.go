@@ -279,20 +279,79 @@ func (r *resolver) pair(ctx context.Context, marks []mark, paths []string) ([]in
 		return pairs, nil
 	}
 	contents := make([]int, len(paths)) // first byte of the digest, more 1; 0 if it was not asked for, -1 if none
-	differs := func(i, j int) (bool, error) {
+	compare := func(i, j int) (likeness, error) {
 		if contents[j] == 0 {
 			contents[j] = -1
 			if r.sizes[paths[j]] <= smallFile {
 				digest, err := r.digest(ctx, paths[j])
 				if err != nil {
-					return false, err
+					return unknown, err
 				}
 				contents[j] = int(digest[0]) + 1
 			}
 		}
-		return contents[j] > 0 && contents[j] != int(marks[i].content)+1, nil
+		switch contents[j] {
+		case -1:
+			return unknown, nil
+		case int(marks[i].content) + 1:
+			return equal, nil
+		}
+		return differs, nil
 	}
-	return align(marks, have, differs)
+	return alignAll(marks, have, compare)
+}
+
+// likeness says whether a file has the content that a mark is of.
+type likeness int
+
+const (
+	equal likeness = iota
+	differs
+	unknown // it is not small
+)
+
+// alignAll is align, which it spares what agrees at both ends: a folder of the site's own
+// files, however many, is then seen to be one.
+func alignAll(marks []mark, have []byte, compare func(i, j int) (likeness, error)) ([]int, error) {
+	same := func(i, j int) (bool, error) {
+		if marks[i].path != have[j] {
+			return false, nil
+		}
+		l, err := compare(i, j)
+		return l == equal, err
+	}
+	front, back := 0, 0
+	for n := min(len(marks), len(have)); front < n; front++ {
+		if ok, err := same(front, front); !ok || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	for n := min(len(marks), len(have)) - front; back < n; back++ {
+		if ok, err := same(len(marks)-1-back, len(have)-1-back); !ok || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			break
+		}
+	}
+	pairs := make([]int, len(marks))
+	for i := range front {
+		pairs[i] = i
+	}
+	for i := range back {
+		pairs[len(marks)-1-i] = len(have) - 1 - i
+	}
+	inner, err := align(marks[front:len(marks)-back], have[front:len(have)-back], func(i, j int) (likeness, error) { return compare(i+front, j+front) })
+	for i, j := range inner {
+		if j >= 0 {
+			j += front
+		}
+		pairs[i+front] = j
+	}
+	return pairs, err
 }
 
 func samePaths(marks []mark, have []byte) bool {
@@ -326,7 +385,7 @@ const (
 // align pairs marks with places in have, in order and at the least cost: -1 for what has
 // none. It is the edit distance of R. A. Wagner and M. J. Fischer, "The string-to-string
 // correction problem" (1974).
-func align(marks []mark, have []byte, differs func(i, j int) (bool, error)) ([]int, error) {
+func align(marks []mark, have []byte, compare func(i, j int) (likeness, error)) ([]int, error) {
 	pairs := make([]int, len(marks))
 	n, m := len(marks), len(have)
 	if n == 0 {
@@ -349,11 +408,11 @@ func align(marks []mark, have []byte, differs func(i, j int) (bool, error)) ([]i
 				best, way = own, wayOwn
 			}
 			if marks[i-1].path == have[j-1] && above[j-1] <= best {
-				d, err := differs(i-1, j-1)
+				l, err := compare(i-1, j-1)
 				if err != nil {
 					return nil, err
 				}
-				if pair := above[j-1] + costDiffers*bit(d); pair <= best {
+				if pair := above[j-1] + costDiffers*bit(l == differs); pair <= best {
 					best, way = pair, wayPair
 				}
 			}

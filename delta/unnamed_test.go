@@ -49,7 +49,11 @@ func ownFiles(base files) files {
 
 func TestUnnamedApply(t *testing.T) {
 	d, base, target := unnamedDelta(t)
-	for name, site := range map[string]files{"as it was": base, "with files of its own": base.with(ownFiles(base))} {
+	many := files{} // too many to compare each with each
+	for i := range 300 {
+		many[fmt.Sprintf("lib/04/log%05d.txt", i)] = fmt.Sprint(i)
+	}
+	for name, site := range map[string]files{"as it was": base, "with files of its own": base.with(ownFiles(base)), "with a folder of its own": base.with(many)} {
 		to := filepath.Join(t.TempDir(), "new")
 		if _, err := Apply(context.Background(), d, treeBase(t, site.write(t)), to, place.Options{}); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -134,7 +138,12 @@ func TestAlign(t *testing.T) {
 			have, contents = append(have, m.path), append(contents, m.content)
 		}
 		own()
-		pairs, err := align(marks, have, func(i, j int) (bool, error) { return marks[i].content != contents[j], nil })
+		pairs, err := alignAll(marks, have, func(i, j int) (likeness, error) {
+			if marks[i].content != contents[j] {
+				return differs, nil
+			}
+			return equal, nil
+		})
 		must(t, err)
 		if len(pairs) != n {
 			t.Fatalf("%d pairs, want %d", len(pairs), n)
@@ -150,5 +159,37 @@ func TestAlign(t *testing.T) {
 	}
 	if wrong*500 > all {
 		t.Errorf("%d of %d pairs are wrong", wrong, all)
+	}
+}
+
+// TestAlignMany tells a folder of the site's own files, with which not all can be compared.
+func TestAlignMany(t *testing.T) {
+	const n, own = 2000, 200_000
+	marks, have := make([]mark, n), make([]byte, 0, n+own)
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range marks {
+		if i == n/2 {
+			for range own {
+				have = append(have, byte(rng.IntN(256)))
+			}
+		}
+		marks[i] = mark{path: byte(rng.IntN(256))}
+		have = append(have, marks[i].path)
+	}
+	pairs, err := alignAll(marks, have, func(i, j int) (likeness, error) {
+		if j == i && i < n/2 || j == i+own && i >= n/2 {
+			return equal, nil
+		}
+		return differs, nil
+	})
+	must(t, err)
+	for i, j := range pairs {
+		if want := i + own*bit(i >= n/2); j != want {
+			t.Fatalf("mark %d is paired with %d, want %d", i, j, want)
+		}
+	}
+	noContent := func(int, int) (likeness, error) { return unknown, nil }
+	if _, err := alignAll(marks, have, noContent); !errors.Is(err, errTooMany) {
+		t.Errorf("files of which nothing can be told: %v, want errTooMany", err)
 	}
 }
