@@ -89,6 +89,13 @@ func runVerify(ctx context.Context, a *app, o verifyOptions, arg string) error {
 		return err
 	}
 	report.Findings = append(report.Findings, want.missing...)
+	if want.delta != nil {
+		for i, f := range report.Findings {
+			if _, named := want.delta.Target.Find(f.Path); !named && f.Kind == manifest.FindChanged {
+				report.Findings[i].Detail = "has other content" // of what length it was, the delta does not say
+			}
+		}
+	}
 	if len(report.Findings) == 0 && want.partial {
 		return fmt.Errorf("%s: %w: its manifest cannot be put together from these files, though each looks right", o.against, delta.ErrInvalid)
 	}
