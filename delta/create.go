@@ -297,7 +297,7 @@ func (c *creator) draft() error {
 func (c *creator) groupFirst(ctx context.Context) error {
 	order, alone := make([]int, len(c.drafts)), make([]bool, len(c.drafts))
 	for i := range order {
-		together, packed, err := c.sort(ctx, i)
+		together, packed, err := c.sniff(ctx, i)
 		if err != nil {
 			return err
 		}
@@ -310,24 +310,25 @@ func (c *creator) groupFirst(ctx context.Context) error {
 	for i, was := range order {
 		c.plan.windows[i], c.drafts[i], numbers[was] = windows[was], drafts[was], i
 	}
-	renumber := func(ops []op) {}
-	renumber = func(ops []op) {
-		for i := range ops {
-			if ops[i].kind == opWindow {
-				ops[i].ref = numbers[ops[i].ref]
-			}
-			renumber(ops[i].inner)
-		}
-	}
 	for _, g := range c.plan.programs {
-		renumber(g.ops)
+		renumberWindows(g.ops, numbers)
 	}
 	return nil
 }
 
-// sort reports whether window i may be coded with others, as a small one or a text, and whether
+// renumberWindows gives windows their new numbers in instructions.
+func renumberWindows(ops []op, numbers []int) {
+	for i := range ops {
+		if ops[i].kind == opWindow {
+			ops[i].ref = numbers[ops[i].ref]
+		}
+		renumberWindows(ops[i].inner, numbers)
+	}
+}
+
+// sniff reports whether window i may be coded with others, as a small one or a text, and whether
 // it may be unpacked.
-func (c *creator) sort(ctx context.Context, i int) (together, packed bool, err error) {
+func (c *creator) sniff(ctx context.Context, i int) (together, packed bool, err error) {
 	w := c.plan.windows[i]
 	plain, base := int64(w.plain), w.dictSize()
 	if plain <= groupItem && base <= 4*groupItem {
