@@ -326,6 +326,13 @@ type groups struct {
 	open []*openGroup
 }
 
+// has reports whether the group that window leader begins is unpacked, or being so.
+func (s *groups) has(leader int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.open, func(o *openGroup) bool { return o.leader == leader })
+}
+
 // drop forgets the groups.
 func (s *groups) drop() {
 	s.mu.Lock()

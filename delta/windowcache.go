@@ -44,7 +44,11 @@ func (a *applier) noteUses() {
 // withWindow calls fn with the plain bytes of a window.
 func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) error) error {
 	c := &a.windows
-	need := min(a.d.plan.windows[i].memory(), applyMemory)
+	need := a.d.plan.windows[i].memory()
+	if w := a.d.plan.windows[i]; w.kind == codec.Grouped && !a.d.groups.has(w.leader) {
+		need += groupMemory
+	}
+	need = min(need, applyMemory)
 	if err := c.memory.Acquire(ctx, need); err != nil {
 		return err
 	}
