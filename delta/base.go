@@ -128,7 +128,7 @@ func resolveWhole(ctx context.Context, d *Delta, b Base, sizes map[string]int64,
 	if misfits := a.misfits(sizes); len(misfits) > 0 {
 		return nil, misfits[0]
 	}
-	d, missing, err := d.Resolve(ctx, b)
+	d, missing, err := d.resolve(ctx, b, sizes)
 	if err == nil && len(missing) > 0 {
 		err = a.mismatch(missing[0], "missing here; the delta does not say its name")
 	}
@@ -143,7 +143,7 @@ func nearestApplier(ctx context.Context, d *Delta, b Base, keep func(path string
 	if err != nil {
 		return nil, nil, err
 	}
-	if d, missing, err = d.Resolve(ctx, b); err != nil {
+	if d, missing, err = d.resolve(ctx, b, sizes); err != nil {
 		return nil, nil, err
 	}
 	var best []*applier

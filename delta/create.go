@@ -458,7 +458,11 @@ func (c *creator) heads(n *need, listed []string) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	short, err := c.headsWithout(n, listed, c.nameless())
+	nameless := c.nameless()
+	if !slices.Contains(nameless, true) {
+		return best, nil
+	}
+	short, err := c.headsWithout(n, listed, nameless)
 	if err != nil {
 		return nil, err
 	}

@@ -155,14 +155,12 @@ func decodeTarget(data []byte, listed []string) (*manifest.Manifest, *unnamed, e
 	d := &planReader{b: data, what: manifestName}
 	version := d.header(targetMagic, targetVersion)
 	n := int(d.upTo(maxEntries))
-	columns := make([]planReader, 8, 13)
-	if version > 1 {
-		columns = columns[:13]
+	columns := make([]planReader, 13)
+	said := len(columns)
+	if version == 1 {
+		said = 7 // the others are empty
 	}
-	for i := range columns {
-		if i == 7 && version == 1 {
-			break
-		}
+	for i := range columns[:said] {
 		columns[i] = planReader{b: d.column(), what: manifestName}
 	}
 	if d.err == nil && len(d.b) > 0 {
@@ -203,7 +201,7 @@ func decodeTarget(data []byte, listed []string) (*manifest.Manifest, *unnamed, e
 			e.ModTime, e.Size = mtime, sizes.size()
 			switch {
 			case e.Size == 0:
-				e.Digest = cas.Sum(nil)
+				e.Digest = emptyDigest
 			case flag&flagShort != 0:
 				copy(e.Digest[:], shorts.bytes(shortSize))
 			case flag&flagFront != 0 && version > 1:

@@ -154,6 +154,14 @@ func (d *Delta) Resolve(ctx context.Context, b Base) (*Delta, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return d.resolve(ctx, b, sizes)
+}
+
+// resolve is Resolve for a base whose files have these sizes.
+func (d *Delta) resolve(ctx context.Context, b Base, sizes map[string]int64) (*Delta, []string, error) {
+	if d.unnamed.n == 0 {
+		return d, nil, nil
+	}
 	r := &resolver{d: d, b: b, sizes: sizes, gaps: make([][]string, len(d.unnamed.marks))}
 	r.distribute()
 	out := &Delta{Info: d.Info, parts: d.parts, need: d.need, id: d.id, groups: d.groups, Target: &manifest.Manifest{}, unnamed: &unnamed{}}
@@ -320,22 +328,14 @@ func alignAll(marks []mark, have []byte, compare func(i, j int) (likeness, error
 		l, err := compare(i, j)
 		return l == equal, err
 	}
-	front, back := 0, 0
-	for n := min(len(marks), len(have)); front < n; front++ {
-		if ok, err := same(front, front); !ok || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			break
-		}
+	least := min(len(marks), len(have))
+	front, err := countSame(least, func(k int) (bool, error) { return same(k, k) })
+	if err != nil {
+		return nil, err
 	}
-	for n := min(len(marks), len(have)) - front; back < n; back++ {
-		if ok, err := same(len(marks)-1-back, len(have)-1-back); !ok || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			break
-		}
+	back, err := countSame(least-front, func(k int) (bool, error) { return same(len(marks)-1-k, len(have)-1-k) })
+	if err != nil {
+		return nil, err
 	}
 	pairs := make([]int, len(marks))
 	for i := range front {
@@ -381,6 +381,16 @@ const (
 	wayOwn
 	wayMissing
 )
+
+// countSame counts up to n, as long as same says so.
+func countSame(n int, same func(k int) (bool, error)) (int, error) {
+	for k := range n {
+		if ok, err := same(k); !ok || err != nil {
+			return k, err
+		}
+	}
+	return n, nil
+}
 
 // align pairs marks with places in have, in order and at the least cost: -1 for what has
 // none. It is the edit distance of R. A. Wagner and M. J. Fischer, "The string-to-string

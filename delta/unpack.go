@@ -91,7 +91,8 @@ func decodeWindow(coded, base []byte, kind codec.Kind, size int) ([]byte, error)
 // unpacked; nothing where that is not to be had.
 func encodeUnpacked(dst, target, base []byte, effort codec.Effort) []byte {
 	at, end, ok := packedPart(base)
-	if !ok {
+	first, last, both := packedPart(target)
+	if !ok || !both {
 		return dst
 	}
 	unpacked := &limitedBuffer{left: codec.MaxSize}
@@ -101,14 +102,11 @@ func encodeUnpacked(dst, target, base []byte, effort codec.Effort) []byte {
 	}
 	from := unpacking{at: at, packed: int(res.Coded), plain: int(res.Plain)}
 	old := from.join(unpacked.b, base)
-	if at, end, ok = packedPart(target); !ok {
-		return dst
-	}
 	unpacked = &limitedBuffer{left: codec.MaxSize}
-	if res, err = lz4.Decode(unpacked, bytes.NewReader(target[at:end]), io.Discard); err != nil {
+	if res, err = lz4.Decode(unpacked, bytes.NewReader(target[first:last]), io.Discard); err != nil {
 		return dst
 	}
-	to := unpacking{at, int(res.Coded), int(res.Plain), res.Reconstruction}
+	to := unpacking{first, int(res.Coded), int(res.Plain), res.Reconstruction}
 	plain := to.join(unpacked.b, target)
 	if !unpackedSizes(len(old), len(plain), len(base), len(target)) {
 		return dst

@@ -44,8 +44,9 @@ func (a *applier) noteUses() {
 // withWindow calls fn with the plain bytes of a window.
 func (a *applier) withWindow(ctx context.Context, i int, fn func(plain []byte) error) error {
 	c := &a.windows
-	need := a.d.plan.windows[i].memory()
-	if w := a.d.plan.windows[i]; w.kind == codec.Grouped && !a.d.groups.has(w.leader) {
+	in := a.d.plan.windows[i]
+	need := in.memory()
+	if in.kind == codec.Grouped && !a.d.groups.has(in.leader) {
 		need += groupMemory
 	}
 	need = min(need, applyMemory)

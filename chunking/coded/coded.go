@@ -19,18 +19,28 @@ import (
 // ErrReconstruction says that a reconstruction is malformed, or of other bytes.
 var ErrReconstruction = errors.New("a member cannot be made again")
 
+// coder is one besides deflate.
+type coder struct {
+	magic     string // what its streams begin with
+	version   byte   // what its reconstructions begin with
+	encode    func(w io.Writer, src io.Reader, reconstruction []byte) error
+	newReader func(r io.Reader) io.Reader
+}
+
+var coders = []coder{
+	{xz.Magic, xz.Version, xz.Encode, xz.NewReader},
+	{lz4.Magic, lz4.Version, lz4.Encode, lz4.NewReader},
+}
+
 // Encode writes the stream that the reconstruction makes of the plain bytes that src
 // gives, all and no more. Errors match [ErrReconstruction], or come from src or w. A
 // reconstruction of other plain bytes gives another stream or an error: compare the
 // result's digest. Memory is bounded.
 func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 	encode := deflate.Encode
-	if len(reconstruction) > 0 {
-		switch reconstruction[0] {
-		case xz.Version:
-			encode = xz.Encode
-		case lz4.Version:
-			encode = lz4.Encode
+	for _, c := range coders {
+		if len(reconstruction) > 0 && reconstruction[0] == c.version {
+			encode = c.encode
 		}
 	}
 	err := encode(w, src, reconstruction)
@@ -44,21 +54,28 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 // it is of, its first bytes tell: see [OtherCoder].
 func NewReader(r io.Reader) io.Reader {
 	b := bufio.NewReader(r)
-	head, _ := b.Peek(len(xz.Magic)) // what fails, fails again
-	switch {
-	case bytes.HasPrefix(head, []byte(xz.Magic)):
-		return xz.NewReader(b)
-	case bytes.HasPrefix(head, []byte(lz4.Magic)):
-		return lz4.NewReader(b)
+	head, _ := b.Peek(Head) // what fails, fails again
+	if c := coderOf(head); c != nil {
+		return c.newReader(b)
 	}
 	return deflate.NewReader(b)
 }
 
+// Head is how many bytes of a stream tell which coder it is of.
+const Head = len(xz.Magic)
+
 // OtherCoder reports whether a stream that begins with head is not taken for a deflate
 // stream. No such begins as an xz stream does; one that begins as an LZ4 frame does is not
 // taken apart.
-func OtherCoder(head []byte) bool {
-	return bytes.HasPrefix(head, []byte(xz.Magic)) || bytes.HasPrefix(head, []byte(lz4.Magic))
+func OtherCoder(head []byte) bool { return coderOf(head) != nil }
+
+func coderOf(head []byte) *coder {
+	for i, c := range coders {
+		if bytes.HasPrefix(head, []byte(c.magic)) {
+			return &coders[i]
+		}
+	}
+	return nil
 }
 
 // Damaged reports whether an error of [Encode], or of what [NewReader] returns, says that

@@ -300,7 +300,7 @@ func decodeLZ4(w io.Writer, r io.Reader, again io.Writer) (deflate.Result, error
 
 func decodeDeflate(w io.Writer, r io.Reader, again io.Writer) (deflate.Result, error) {
 	b := bufio.NewReader(r)
-	if head, _ := b.Peek(len(xz.Magic)); coded.OtherCoder(head) {
+	if head, _ := b.Peek(coded.Head); coded.OtherCoder(head) {
 		return deflate.Result{}, deflate.ErrStream
 	}
 	return deflate.Decode(w, b, again)

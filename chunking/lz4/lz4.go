@@ -55,61 +55,41 @@ type Result struct {
 // [ErrStream], [ErrCostly], or come from r, w or again. It may read further than the frame.
 // Memory is bounded.
 func Decode(w io.Writer, r io.Reader, again io.Writer) (Result, error) {
-	f := &frame{r: r}
-	res := Result{Reconstruction: []byte{Version, 0}}
-	level := &res.Reconstruction[1]
-	for {
-		err := f.next()
-		if errors.Is(err, io.EOF) {
-			return res, nil
-		}
-		if err != nil {
-			return res, err
-		}
+	level := byte(0)
+	res, err := each(w, r, func(f *frame) error {
 		var made []byte
-		if *level == 0 {
+		if level == 0 {
 			made = []byte(Magic)
-			*level = levelOf(f.plain, f.coded)
+			level = levelOf(f.plain, f.coded)
 		}
-		made, ok := appendBlock(made, f.plain, *level, f.coded)
+		made, ok := appendBlock(made, f.plain, level, f.coded)
 		if !ok {
-			return res, ErrCostly
+			return ErrCostly
 		}
-		res.Plain += int64(len(f.plain))
-		res.Coded = f.end
-		if _, err := w.Write(f.plain); err != nil {
-			return res, err
-		}
-		if _, err := again.Write(made); err != nil {
-			return res, err
-		}
-	}
-}
-
-// nextBlock returns the plain bytes of a block; none at the end. What is in memory is not
-// copied.
-func nextBlock(src io.Reader) ([]byte, error) {
-	if b, ok := src.(*bytes.Buffer); ok {
-		return b.Next(blockSize), nil
-	}
-	plain := make([]byte, blockSize)
-	n, err := io.ReadFull(src, plain)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return plain[:n], err
+		_, err := again.Write(made)
+		return err
+	})
+	res.Reconstruction = []byte{Version, level}
+	return res, err
 }
 
 // Unpack reads the frame at the front of r and writes its plain bytes to w. Its result has no
 // reconstruction: the frame may be of any encoder. Errors match [ErrStream], or come from r
 // or w.
 func Unpack(w io.Writer, r io.Reader) (Result, error) {
+	return each(w, r, func(*frame) error { return nil })
+}
+
+// each calls fn at each block of the frame at the front of r, and writes its plain bytes to w.
+func each(w io.Writer, r io.Reader, fn func(f *frame) error) (res Result, err error) {
 	f := &frame{r: r}
-	var res Result
 	for {
 		err := f.next()
 		if errors.Is(err, io.EOF) {
 			return res, nil
+		}
+		if err == nil {
+			err = fn(f)
 		}
 		if err != nil {
 			return res, err
@@ -192,6 +172,20 @@ func Encode(w io.Writer, src io.Reader, reconstruction []byte) error {
 		}
 	}
 	return nil
+}
+
+// nextBlock returns the plain bytes of a block; none at the end. What is in memory is not
+// copied.
+func nextBlock(src io.Reader) ([]byte, error) {
+	if b, ok := src.(*bytes.Buffer); ok {
+		return b.Next(blockSize), nil
+	}
+	plain := make([]byte, blockSize)
+	n, err := io.ReadFull(src, plain)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return plain[:n], err
 }
 
 // NewReader returns a reader of the plain bytes of the frame at the front of r. It may read
